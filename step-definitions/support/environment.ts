@@ -1,0 +1,155 @@
+import { randomBytes } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { getContainerRuntimeClient, Network } from "testcontainers";
+import { LocalRegistry, removeImages } from "./registry.ts";
+import { $, $undo, interruption, shell } from "./shell.ts";
+
+/** The repository's root, from which the README's commands are run. */
+export const root = new URL("../..", import.meta.url).pathname;
+
+/** What all scenarios of a run share: one cluster, one registry, one image of figwasp. */
+export interface Environment {
+  id: string;
+  network: string;
+  registry: LocalRegistry;
+  /** figwasp's image, as `repository:tag` of the registry. */
+  figwaspImage: string;
+  kubeconfig: string;
+  /** Lets the nodes pull from a registry under its host name. */
+  connectNodes(registry: LocalRegistry): Promise<void>;
+}
+
+const undo: { what: string; how: () => Promise<unknown> }[] = [];
+let building: Promise<Environment> | undefined;
+
+/** Builds the environment in five steps, each of which says what it does and how long it took.
+ *  What it makes is deleted by `tearDown`, also when the run is interrupted. */
+export function setUp(): Promise<Environment> {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => void interrupt(signal));
+  building ??= build();
+  return building;
+}
+
+async function build(): Promise<Environment> {
+  await step("1/5 look for docker, kind and kubectl", checkPrograms);
+  const id = `figwasp-${randomBytes(3).toString("hex")}`;
+  const folder = await mkdtemp(join(tmpdir(), `${id}-`));
+  undo.push({ what: `folder ${folder}`, how: () => rm(folder, { recursive: true, force: true }) });
+  const kubeconfig = join(folder, "kubeconfig");
+
+  const registry = await step("2/5 start the registry", () => startRegistry(id));
+  const figwaspImage = "figwasp:acceptance";
+  await allDone([
+    step("3/5 create the cluster", () => createCluster(id, kubeconfig)),
+    step("4/5 build and push the image of figwasp", () => registry.push(root, figwaspImage)),
+  ]);
+  const connectNodes = (other: LocalRegistry) => connect(id, other);
+  await step("5/5 let the nodes pull from the registry", () => connectNodes(registry));
+  return { id, network: id, registry, figwaspImage, kubeconfig, connectNodes };
+}
+
+// As Promise.all, but it leaves nothing under way when it fails: what is still being made could not be deleted.
+async function allDone(work: Promise<unknown>[]): Promise<void> {
+  for (const result of await Promise.allSettled(work)) if (result.status === "rejected") throw result.reason;
+}
+
+const programs = {
+  docker: { probe: ["version"], get: "install Docker and start it: https://docs.docker.com/get-docker/" },
+  kind: { probe: ["version"], get: "install kind: https://kind.sigs.k8s.io/docs/user/quick-start/#installation" },
+  kubectl: { probe: ["version", "--client"], get: "install kubectl: https://kubernetes.io/docs/tasks/tools/" },
+};
+
+async function checkPrograms(): Promise<void> {
+  const missing: string[] = [];
+  for (const [program, { probe, get }] of Object.entries(programs)) {
+    const { exitCode, stderr } = await $`${program} ${probe}`.nothrow();
+    const reason = exitCode === 127 ? "it is not on the PATH" : stderr.trim().split("\n")[0];
+    if (exitCode !== 0) missing.push(`Cannot run ${program}: ${reason}; ${get}`);
+  }
+  if (missing.length > 0) throw new Error(missing.join("\n"));
+}
+
+// The network is the run's own, so that nothing of it is left on the one that other kind clusters share.
+async function startRegistry(id: string): Promise<LocalRegistry> {
+  if (process.env["KEEP"]) process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true"; // the reaper would not keep it
+  await getContainerRuntimeClient();
+  const network = await new Network({ nextUuid: () => id }).start();
+  undo.push({ what: `network ${id}`, how: () => network.stop() });
+  const registry = await LocalRegistry.start(`${id}-registry`, id);
+  undo.push({ what: `registry ${id}-registry`, how: () => registry.stop() });
+  undo.push({ what: "images that were built", how: () => removeImages(id) });
+  return registry;
+}
+
+async function createCluster(id: string, kubeconfig: string): Promise<void> {
+  undo.push({ what: `cluster ${id}`, how: () => $undo`kind delete cluster --name ${id} --kubeconfig ${kubeconfig}` });
+  const kind = shell({ env: { ...process.env, KIND_EXPERIMENTAL_DOCKER_NETWORK: id } });
+  await kind`kind create cluster --name ${id} --config ${join(root, "kind-config.yaml")} --kubeconfig ${kubeconfig} --wait 3m`;
+}
+
+async function connect(cluster: string, registry: LocalRegistry): Promise<void> {
+  const folder = `/etc/containerd/certs.d/${registry.host}`;
+  const nodes = (await $`kind get nodes --name ${cluster}`).stdout.trim().split("\n");
+  for (const node of nodes) {
+    await $`docker exec ${node} mkdir -p ${folder}`;
+    await $({ input: registry.hostsToml })`docker exec -i ${node} cp /dev/stdin ${folder}/hosts.toml`;
+  }
+}
+
+/** Deletes what `setUp` made, newest first; with KEEP=1 prints how to look inside instead. */
+export async function tearDown(): Promise<void> {
+  const environment = await building?.catch(() => undefined);
+  if (process.env["KEEP"] && environment) {
+    say(describeKept(environment));
+    return;
+  }
+  const failures: unknown[] = [];
+  for (let last = undo.pop(); last; last = undo.pop()) {
+    await last
+      .how()
+      .catch((error: unknown) => failures.push(new Error(`Cannot delete ${last.what}`, { cause: error })));
+  }
+  if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("; "));
+}
+
+function describeKept({ id, kubeconfig, registry }: Environment): string {
+  return [
+    "kept, as KEEP is set:",
+    `  export KUBECONFIG=${kubeconfig}   # then kubectl get pods -A`,
+    `  curl http://${registry.host}/v2/_catalog`,
+    "and to delete it:",
+    `  kind delete cluster --name ${id}; docker rm -f ${id}-registry; docker network rm ${id}`,
+  ].join("\n");
+}
+
+let isInterrupted = false;
+
+async function interrupt(signal: NodeJS.Signals): Promise<void> {
+  if (isInterrupted) return;
+  isInterrupted = true;
+  say(`${signal}: deleting what was made, please wait`);
+  interruption.abort();
+  delete process.env["KEEP"];
+  const code = await tearDown().then(
+    () => 130,
+    (error: unknown) => {
+      say(String(error));
+      return 1;
+    },
+  );
+  process.exit(code);
+}
+
+async function step<T>(name: string, work: () => Promise<T>): Promise<T> {
+  const started = Date.now();
+  say(`${name} …`);
+  const result = await work();
+  say(`${name}: ${((Date.now() - started) / 1000).toFixed(1)} s`);
+  return result;
+}
+
+function say(text: string): void {
+  process.stderr.write(`acceptance: ${text}\n`);
+}

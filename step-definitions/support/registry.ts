@@ -1,0 +1,197 @@
+import { createHash } from "node:crypto";
+import { createServer } from "node:net";
+import { GenericContainer, type StartedTestContainer, Wait } from "testcontainers";
+import { fetch } from "undici";
+import { $, $undo } from "./shell.ts";
+
+const types = {
+  index: "application/vnd.oci.image.index.v1+json",
+  ociManifest: "application/vnd.oci.image.manifest.v1+json",
+  dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
+};
+const echoServer = new URL("../../fixtures/echo-server", import.meta.url).pathname;
+
+interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+}
+
+interface Manifest extends Descriptor {
+  body: { config: Descriptor; [field: string]: unknown };
+}
+
+interface Started {
+  name: string;
+  network: string;
+  port: number;
+  container: StartedTestContainer;
+}
+
+/** A registry on kind's network that this machine reaches on a loopback port. */
+export class LocalRegistry {
+  /** Where nodes, pods and figwasp in the cluster find it: `http://NAME:5000`. */
+  readonly clusterUrl: string;
+  /** The host in image names, and the address from this machine: `localhost:PORT`. */
+  readonly host: string;
+  readonly #container: StartedTestContainer;
+  #stopped: Promise<unknown> | undefined;
+  readonly #network: string;
+
+  static async start(name: string, network: string): Promise<LocalRegistry> {
+    const port = await freePort();
+    const container = await new LoopbackContainer("registry:3")
+      .withName(name)
+      .withNetworkMode(network)
+      .withNetworkAliases(name)
+      .withExposedPorts({ container: 5000, host: port })
+      .withEnvironment({ OTEL_TRACES_EXPORTER: "none" })
+      .withWaitStrategy(Wait.forHttp("/v2/", 5000).forStatusCode(200)) // no shell in the image
+      .start();
+    return new LocalRegistry({ name, network, port, container });
+  }
+
+  private constructor({ name, network, port, container }: Started) {
+    this.#network = network;
+    this.host = `localhost:${port}`;
+    this.clusterUrl = `http://${name}:5000`;
+    this.#container = container;
+  }
+
+  /** In containerd's format, for the nodes and for figwasp alike. */
+  get hostsToml(): string {
+    return `server = "${this.clusterUrl}"\n\n[host."${this.clusterUrl}"]\n`;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped ??= this.#container.stop();
+    await this.#stopped;
+  }
+
+  async push(folder: string, image: string, buildArgs: string[] = []): Promise<void> {
+    const name = `${this.host}/${image}`;
+    // One manifest an image, whatever builder this machine has: the scenarios make their own indexes.
+    const build = $({ env: { ...process.env, BUILDX_NO_DEFAULT_ATTESTATIONS: "1", DOCKER_BUILDKIT: "1" } });
+    await build`docker build --tag ${name} --label ${labelOf(this.#network)} ${buildArgs} ${folder}`;
+    await $`docker push ${name}`;
+  }
+
+  /** Builds the echo server with its answer and pushes it as `repository:tag`. */
+  async pushServer(image: string, reply: string): Promise<void> {
+    await this.push(echoServer, image, ["--build-arg", `REPLY=${reply}`]);
+  }
+
+  /** Pushes an index over the echo server for two platforms, this machine's and another. */
+  async pushIndex(image: string, reply: string): Promise<void> {
+    const [repository = "", tag = ""] = image.split(":");
+    const [own, other] = process.arch === "arm64" ? ["arm64", "amd64"] : ["amd64", "arm64"];
+    await this.pushServer(`${repository}:${tag}-${own}`, reply);
+    const built = await this.#manifest(repository, `${tag}-${own}`);
+    const foreign = await this.#forArchitecture(repository, built, other);
+    const manifests = [asChild(foreign, other), asChild(built, own)];
+    await this.#putManifest(repository, tag, types.index, { schemaVersion: 2, mediaType: types.index, manifests });
+  }
+
+  /** The digest that a tag points to. */
+  async digest(image: string): Promise<string> {
+    const [repository = "", tag = ""] = image.split(":");
+    return (await this.#manifest(repository, tag)).digest;
+  }
+
+  async #forArchitecture(repository: string, { body, mediaType }: Manifest, architecture: string): Promise<Descriptor> {
+    const config = await this.#call("GET", `${repository}/blobs/${body.config.digest}`);
+    const changed = Buffer.from(JSON.stringify({ ...JSON.parse(config.toString("utf8")), architecture }));
+    const digest = sha256(changed);
+    const location = await this.#uploadLocation(repository);
+    const separator = location.includes("?") ? "&" : "?";
+    await this.#request("PUT", `${location}${separator}digest=${digest}`, {
+      headers: { "content-type": "application/octet-stream" },
+      body: changed,
+    });
+    const manifest = { ...body, config: { ...body.config, digest, size: changed.length } };
+    return this.#putManifest(repository, undefined, mediaType, manifest);
+  }
+
+  async #manifest(repository: string, tag: string): Promise<Manifest> {
+    const accept = Object.values(types).join(", ");
+    const response = await this.#request("GET", `/v2/${repository}/manifests/${tag}`, { headers: { accept } });
+    const bytes = Buffer.from(await response.arrayBuffer());
+    const mediaType = response.headers.get("content-type") ?? "";
+    const body = JSON.parse(bytes.toString("utf8")) as Manifest["body"];
+    return { mediaType, digest: sha256(bytes), size: bytes.length, body };
+  }
+
+  async #putManifest(
+    repository: string,
+    tag: string | undefined,
+    mediaType: string,
+    body: object,
+  ): Promise<Descriptor> {
+    const bytes = Buffer.from(JSON.stringify(body));
+    const digest = sha256(bytes);
+    const headers = { "content-type": mediaType };
+    await this.#request("PUT", `/v2/${repository}/manifests/${tag ?? digest}`, { headers, body: bytes });
+    return { mediaType, digest, size: bytes.length };
+  }
+
+  async #uploadLocation(repository: string): Promise<string> {
+    const response = await this.#request("POST", `/v2/${repository}/blobs/uploads/`, {});
+    const location = response.headers.get("location");
+    if (location === null) throw new Error("The registry gave no place to upload a blob to");
+    const { pathname, search } = new URL(location, `http://${this.host}`);
+    return pathname + search;
+  }
+
+  async #call(method: string, path: string): Promise<Buffer> {
+    return Buffer.from(await (await this.#request(method, `/v2/${path}`, {})).arrayBuffer());
+  }
+
+  async #request(method: string, path: string, init: { headers?: Record<string, string>; body?: Uint8Array }) {
+    const response = await fetch(`http://${this.host}${path}`, {
+      method,
+      signal: AbortSignal.timeout(30_000),
+      ...init,
+    });
+    if (!response.ok) throw new Error(`${method} ${path} returned ${response.status}: ${await response.text()}`);
+    return response;
+  }
+}
+
+/** Removes from this machine's Docker what was built for the registries of a network. */
+export async function removeImages(network: string): Promise<void> {
+  const ids = await $undo`docker image ls --all --quiet --filter label=${labelOf(network)}`.lines();
+  if (ids.length > 0) await $undo`docker image rm --force ${[...new Set(ids)]}`;
+}
+
+function labelOf(network: string): string {
+  return `figwasp.acceptance=${network}`;
+}
+
+// testcontainers publishes ports on every interface of the machine.
+class LoopbackContainer extends GenericContainer {
+  protected override async beforeContainerCreated(): Promise<void> {
+    for (const bindings of Object.values(this.hostConfig.PortBindings as Record<string, { HostIp?: string }[]>)) {
+      for (const binding of bindings) binding.HostIp = "127.0.0.1";
+    }
+  }
+}
+
+function asChild({ mediaType, digest, size }: Descriptor, architecture: string) {
+  return { mediaType, digest, size, platform: { os: "linux", architecture } };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() =>
+        typeof address === "object" && address ? resolve(address.port) : reject(new Error("No port")),
+      );
+    });
+  });
+}
+
+function sha256(bytes: Buffer): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}

@@ -1,0 +1,398 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { lookUp, parseChallenges, parseReference, type Reference, type Running } from "../figwasp.ts";
+import { digestOf, imageOf, indexOver, openRegistry, serveRegistry, sha256, types } from "./support/registry.ts";
+import { serve } from "./support/serve.ts";
+
+const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
+
+describe("Registry.resolve()", () => {
+  it("asks with one HEAD, naming all four manifest types in one Accept", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.manifests.set("latest", imageOf("v1"));
+    const registry = await openRegistry(t);
+
+    assert.equal(await registry.resolve(stub.reference("latest")), sha256(imageOf("v1").body));
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
+    const accept = stub.requests[0]?.headers.accept?.split(", ");
+    assert.deepEqual(accept, [
+      "application/vnd.oci.image.index.v1+json",
+      "application/vnd.docker.distribution.manifest.list.v2+json",
+      "application/vnd.oci.image.manifest.v1+json",
+      "application/vnd.docker.distribution.manifest.v2+json",
+    ]);
+    assert.match(stub.requests[0]?.headers["user-agent"] ?? "", /^figwasp\/\d/);
+  });
+
+  it("asks once for a reference, however many ask at once", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.manifests.set("latest", imageOf("v1"));
+    const registry = await openRegistry(t);
+    await Promise.all([1, 2, 3].map(() => registry.resolve(stub.reference("latest"))));
+    assert.equal(stub.requests.length, 1);
+  });
+
+  it("hashes the body where the registry sends no digest header", async (t) => {
+    const stub = await serveRegistry(t, { withoutDigest: ["HEAD", "GET"] });
+    stub.manifests.set("latest", imageOf("v1"));
+    assert.equal(await (await openRegistry(t)).resolve(stub.reference("latest")), sha256(imageOf("v1").body));
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+  });
+
+  const refusals: [string, number, Record<string, string>, RegExp][] = [
+    ["a tag that is not there", 404, {}, /^HEAD http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/x returned 404 Not Found$/],
+    ["a server error", 500, {}, /returned 500 Internal Server Error$/],
+    ["a refusal without a challenge", 401, {}, /returned 401 Unauthorized, the registry asks for a credential$/],
+    ["a refusal with Basic alone", 401, { "www-authenticate": 'Basic realm="r"' }, /asks for a credential$/],
+    ["a challenge that cannot be read", 401, { "www-authenticate": 'Bearer realm="r' }, /Cannot parse the challenge/],
+    [
+      "a digest of another algorithm",
+      200,
+      { "docker-content-digest": "sha512:abc" },
+      /the digest "sha512:abc", a sha256/,
+    ],
+    [
+      "a schema-1 manifest",
+      200,
+      { "content-type": "application/vnd.docker.distribution.manifest.v1+prettyjws" },
+      /outdated type "application\/vnd.docker.distribution.manifest.v1\+prettyjws"/,
+    ],
+  ];
+  for (const [what, status, headers, message] of refusals) {
+    it(`says what was asked and answered: ${what}`, async (t) => {
+      const stub = await serve(t, (_request, response) => void response.writeHead(status, headers).end());
+      const registry = await openRegistry(t);
+      await assert.rejects(registry.resolve(parseReference(`${stub.host}/app:x`)), { message });
+      assert.equal(stub.requests.length, 1);
+    });
+  }
+
+  it("names the address where nothing listens", async (t) => {
+    const registry = await openRegistry(t);
+    // Port 4 of loopback: nobody's, and not one that fetch refuses to ask.
+    const message = /^HEAD http:\/\/127.0.0.1:4\/v2\/app\/manifests\/x failed: connect ECONNREFUSED 127.0.0.1:4$/;
+    await assert.rejects(registry.resolve(parseReference("127.0.0.1:4/app:x")), { message });
+  });
+
+  it("gives up at the deadline of the request", async (t) => {
+    const stub = await serve(t, () => {});
+    const registry = await openRegistry(t, { timeoutMs: 50 });
+    const message = /gave no answer within 0.05 s$/;
+    await assert.rejects(registry.resolve(parseReference(`${stub.host}/app:x`)), { message });
+  });
+
+  it("gives up when the run ends, and says why", async (t) => {
+    const run = new AbortController();
+    const stub = await serve(t, () => run.abort(new Error("SIGTERM was received")));
+    const registry = await openRegistry(t, { signal: run.signal });
+    const message = /was ended: SIGTERM was received$/;
+    await assert.rejects(registry.resolve(parseReference(`${stub.host}/app:x`)), { message });
+  });
+
+  it("follows a redirect", async (t) => {
+    const target = await serveRegistry(t);
+    target.manifests.set("latest", imageOf("v1"));
+    const stub = await serve(t, ({ path }, response) => {
+      response.writeHead(307, { location: `http://${target.host}${path}` }).end();
+    });
+    const digest = await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`));
+    assert.equal(digest, sha256(imageOf("v1").body));
+  });
+
+  it("ends a chain of redirects", async (t) => {
+    const stub = await serve(t, ({ path }, response) => void response.writeHead(307, { location: path }).end());
+    const message = /was redirected more than 5 times$/;
+    await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
+    assert.equal(stub.requests.length, 6);
+  });
+});
+
+describe("Registry.resolve() of a public image behind a token server", () => {
+  it("gets an anonymous token for the scope of the challenge, and asks again with it", async (t) => {
+    const stub = await serve(t, ({ path, headers }, response) => {
+      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "t0ken" }));
+      const isAuthorized = headers.authorization === "Bearer t0ken";
+      const challenge = `Bearer realm="http://${stub.host}/token?a=b",service="reg",scope="repository:app:pull"`;
+      if (!isAuthorized) return void response.writeHead(401, { "www-authenticate": challenge }).end();
+      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
+    });
+    const registry = await openRegistry(t);
+    assert.equal(await registry.resolve(parseReference(`${stub.host}/app`)), digestOf("v1"));
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", "GET /token", "HEAD /v2/app/manifests/latest"]);
+    assert.equal(stub.requests[1]?.path, "/token?a=b&service=reg&scope=repository%3Aapp%3Apull");
+    assert.equal(stub.requests[0]?.headers.authorization, undefined);
+    assert.equal(stub.requests[1]?.headers.authorization, undefined);
+  });
+
+  it("takes access_token, and asks for the repository where the challenge has no scope", async (t) => {
+    const stub = await serve(t, ({ path, headers }, response) => {
+      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "", access_token: "t0ken" }));
+      if (headers.authorization) return void response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
+      response.writeHead(401, { "www-authenticate": 'Bearer realm="/token",scope=""' }).end();
+    });
+    assert.equal(await (await openRegistry(t)).resolve(parseReference(`${stub.host}/a/b`)), digestOf("v1"));
+    assert.equal(stub.requests[1]?.path, "/token?scope=repository%3Aa%2Fb%3Apull");
+  });
+
+  const realms: [string, string, RegExp][] = [
+    ["that is plain http on another host", "http://example.org/token", /its realm "http:\/\/example.org" is not https/],
+    ["with a user name", "https://user@example.org/token", /its realm holds a user name/],
+    ["that is no URL", "http://", /its realm "http:\/\/" is not a URL/],
+  ];
+  for (const [what, realm, message] of realms) {
+    it(`refuses a realm ${what}`, async (t) => {
+      const challenge = { "www-authenticate": `Bearer realm="${realm}"` };
+      const stub = await serve(t, (_request, response) => void response.writeHead(401, challenge).end());
+      await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
+      assert.equal(stub.requests.length, 1);
+    });
+  }
+
+  it("does not carry the token along when a redirect leaves the host", async (t) => {
+    const other = await serve(t, (_request, response) => {
+      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
+    });
+    const stub = await serve(t, ({ path, headers }, response) => {
+      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "t0ken" }));
+      if (headers.authorization) return void response.writeHead(307, { location: `http://${other.host}/x` }).end();
+      response.writeHead(401, { "www-authenticate": 'Bearer realm="/token"' }).end();
+    });
+    await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`));
+    assert.equal(other.requests.length, 1);
+    assert.equal(other.requests[0]?.headers.authorization, undefined);
+  });
+
+  for (const [what, body] of Object.entries({ "no token": "{}", "a page": "<html>", nothing: "" })) {
+    it(`says so when the token server answers ${what}`, async (t) => {
+      const stub = await serve(t, ({ path }, response) => {
+        if (path.startsWith("/token")) return void response.end(body);
+        response.writeHead(401, { "www-authenticate": 'Bearer realm="/token"' }).end();
+      });
+      const message = /^GET http:\/\/127.0.0.1:\d+\/token returned no token$/;
+      await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
+    });
+  }
+});
+
+describe("Registry and its hosts folder", () => {
+  const image = parseReference("registry.example:5000/app:latest");
+
+  async function askedAt(t: it.TestContext, files: (host: string) => Record<string, string>, reference: Reference) {
+    const stub = await serveRegistry(t);
+    stub.manifests.set("latest", imageOf("v1"));
+    const registry = await openRegistry(t, { files: files(stub.host) });
+    assert.equal(await registry.resolve(reference), sha256(imageOf("v1").body));
+    return stub.requests.map(({ path }) => path);
+  }
+
+  it("asks the server of hosts.toml, and says which registry is meant", async (t) => {
+    const files = (host: string) => ({ "registry.example:5000/hosts.toml": `server = "http://${host}"` });
+    assert.deepEqual(await askedAt(t, files, image), ["/v2/app/manifests/latest?ns=registry.example%3A5000"]);
+  });
+
+  it("finds the folder with the port written as containerd does where a colon cannot stand", async (t) => {
+    const files = (host: string) => ({ "registry.example_5000_/hosts.toml": `[host."http://${host}/v2/"]` });
+    assert.deepEqual(await askedAt(t, files, image), ["/v2/app/manifests/latest?ns=registry.example%3A5000"]);
+  });
+
+  it("takes _default for every registry without a folder", async (t) => {
+    const files = (host: string) => ({ "_default/hosts.toml": `[host."http://${host}"]` });
+    assert.equal((await askedAt(t, files, image)).length, 1);
+  });
+
+  it("asks the hosts in their order, and the server last", async (t) => {
+    const empty = await serveRegistry(t);
+    const files = (host: string) => ({
+      "registry.example:5000/hosts.toml": `server = "http://${host}"\n[host."http://${empty.host}"]`,
+    });
+    assert.equal((await askedAt(t, files, image)).length, 1);
+    assert.equal(empty.requests.length, 1);
+  });
+
+  it("leaves out a host that may not resolve tags", async (t) => {
+    const files = (host: string) => ({
+      "registry.example:5000/hosts.toml": `server = "http://${host}"\n[host."http://127.0.0.1:4"]\ncapabilities = ["pull"]`,
+    });
+    assert.equal((await askedAt(t, files, image)).length, 1);
+  });
+
+  it("takes the whole path with override_path", async (t) => {
+    const stub = await serve(t, (_request, response) => {
+      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
+    });
+    const files = { "registry.example:5000/hosts.toml": `[host."http://${stub.host}/proxy/x"]\noverride_path = true` };
+    await (await openRegistry(t, { files })).resolve(image);
+    assert.deepEqual(stub.lines(), ["HEAD /proxy/x/app/manifests/latest"]);
+  });
+
+  it("reports every host that was asked in vain", async (t) => {
+    const hosts = `server = "http://127.0.0.1:4"\n[host."http://127.0.0.1:5"]`;
+    const registry = await openRegistry(t, { files: { "registry.example:5000/hosts.toml": hosts } });
+    const message = /^HEAD http:\/\/127.0.0.1:5\/.*ECONNREFUSED.*; HEAD http:\/\/127.0.0.1:4\/.*ECONNREFUSED/;
+    await assert.rejects(registry.resolve(image), { message });
+  });
+
+  const unusable: [string, string, RegExp][] = [
+    ["is no TOML", "server =", /Cannot use .*hosts.toml: /],
+    ["has a key that figwasp cannot act on", `[host."http://h"]\nca = "ca.crt"`, /hosts.toml: "ca" is not supported/],
+    ["has an address that is none", `server = "http://"`, /hosts.toml: "http:\/\/" is not an address/],
+    ["has no table of hosts", `host = 1`, /hosts.toml: "host" is not a table/],
+  ];
+  for (const [what, toml, message] of unusable) {
+    it(`names the file that ${what}`, async (t) => {
+      const registry = await openRegistry(t, { files: { "registry.example:5000/hosts.toml": toml } });
+      await assert.rejects(registry.resolve(image), { message });
+    });
+  }
+
+  // What would be asked shows in the error: nobody answers at these names, or at port 4.
+  const schemes: [string, string][] = [
+    ["127.0.0.1:4/app", "http://127.0.0.1:4/v2/app"],
+    ["127.8.8.8:4/app", "http://127.8.8.8:4/v2/app"],
+    ["localhost:4/app", "http://localhost:4/v2/app"],
+    ["a.localhost:4/app", "http://a.localhost:4/v2/app"],
+    ["[::1]:4/app", "http://[::1]:4/v2/app"],
+    ["localhost/app", "https://localhost/v2/app"],
+    ["localhost:443/app", "https://localhost/v2/app"],
+    ["127.0.0.1.evil.test:4/app", "https://127.0.0.1.evil.test:4/v2/app"],
+    ["localhost.evil.test:4/app", "https://localhost.evil.test:4/v2/app"],
+    ["evil-localhost:4/app", "https://evil-localhost:4/v2/app"],
+    ["registry.local:4/app", "https://registry.local:4/v2/app"],
+    ["10.0.0.1:4/app", "https://10.0.0.1:4/v2/app"],
+    ["nginx", "https://registry-1.docker.io/v2/library/nginx"],
+    ["index.docker.io/a/b", "https://registry-1.docker.io/v2/a/b"],
+  ];
+  for (const [name, base] of schemes) {
+    it(`asks for ${name} at ${base}`, async () => {
+      const asked: string[] = [];
+      const { Registry } = await import("../figwasp.ts");
+      const registry = new Registry("/nowhere", async (url) => {
+        asked.push(url);
+        throw new Error("not asked for real");
+      });
+      await assert.rejects(registry.resolve(parseReference(name)));
+      assert.deepEqual(asked, [`${base}/manifests/latest`]);
+    });
+  }
+});
+
+describe("lookUp()", () => {
+  it("does not look into the index when every pod runs the tag's digest", async (t) => {
+    const stub = await serveRegistry(t);
+    const index = indexOver(digestOf("amd64"));
+    stub.manifests.set("latest", index);
+    const pods: Running[] = [{ digest: sha256(index.body), isImageId: false }, { reason: "has not started" }];
+    const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), pods);
+    assert.deepEqual(lookup, { kind: "resolved", digest: sha256(index.body), children: [] });
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
+  });
+
+  it("gets the children of the index, by its digest, when a pod runs another one", async (t) => {
+    const stub = await serveRegistry(t);
+    const index = indexOver(digestOf("amd64"), digestOf("arm64"));
+    stub.manifests.set("latest", index);
+    const registry = await openRegistry(t);
+    for (const pods of [[running("amd64")], [running("old")]]) {
+      const lookup = await lookUp(registry, stub.reference("latest"), pods);
+      const children = [digestOf("amd64"), digestOf("arm64")];
+      assert.deepEqual(lookup, { kind: "resolved", digest: sha256(index.body), children });
+    }
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${sha256(index.body)}`]);
+  });
+
+  it("finds no children in the manifest of a single image", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.manifests.set("latest", imageOf("v2"));
+    const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), [running("old")]);
+    assert.deepEqual(lookup, { kind: "resolved", digest: sha256(imageOf("v2").body), children: [] });
+  });
+
+  const unreadable: [string, (text: string) => string, RegExp][] = [
+    ["other bytes than the digest's", (text) => `${text} `, /returned other bytes than those of that digest/],
+    ["no end of bytes", () => "x".repeat(5 * 1024 * 1024), /is longer than 4194304 bytes/],
+  ];
+  for (const [what, change, message] of unreadable) {
+    it(`fails where the registry answers ${what}`, async (t) => {
+      const { body } = indexOver(digestOf("amd64"));
+      const stub = await serve(t, ({ method }, response) => {
+        response.writeHead(200, { "docker-content-digest": sha256(body), "content-type": types.index });
+        response.end(method === "HEAD" ? undefined : change(body));
+      });
+      const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+      assert(lookup.kind === "failed");
+      assert.match(lookup.error.message, /^Cannot resolve "127.0.0.1:\d+\/app:latest": /);
+      assert.match(lookup.error.message, message);
+    });
+  }
+
+  for (const body of [`{"manifests":[{"digest":"x"}]}`, `{"manifests":1}`]) {
+    it(`fails where the index is ${body}`, async (t) => {
+      const stub = await serveRegistry(t);
+      stub.manifests.set("latest", { body, type: types.index });
+      const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), [running("old")]);
+      assert(lookup.kind === "failed");
+      assert.match(lookup.error.message, /an index whose children have no digests/);
+    });
+  }
+
+  it("gives the registry's own word for a refusal of a GET", async (t) => {
+    const stub = await serve(t, ({ method }, response) => {
+      if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": digestOf("v2") }).end();
+      response.writeHead(404).end(JSON.stringify({ errors: [{ code: "MANIFEST_UNKNOWN", message: "no" }] }));
+    });
+    const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+    assert(lookup.kind === "failed");
+    assert.match(lookup.error.message, /returned 404 Not Found \(MANIFEST_UNKNOWN\)$/);
+  });
+
+  it("says where an answer broke off", async (t) => {
+    const stub = await serve(t, ({ method }, response) => {
+      response.writeHead(200, { "docker-content-digest": digestOf("v2"), "content-length": 100 });
+      if (method === "HEAD") return void response.end();
+      response.write("{");
+      setTimeout(() => response.destroy(), 20);
+    });
+    const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+    assert(lookup.kind === "failed");
+    assert.match(
+      lookup.error.message,
+      /The answer of http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/sha256:\w+ broke off: /,
+    );
+  });
+});
+
+describe("parseChallenges()", () => {
+  const challenges: [string, ReturnType<typeof parseChallenges>][] = [
+    ["", []],
+    ["Negotiate", [{ scheme: "negotiate", params: {} }]],
+    ['Basic realm="x"', [{ scheme: "basic", params: { realm: "x" } }]],
+    [
+      'Bearer realm="https://a/t",service="s",scope="repository:a/b:pull,push"',
+      [{ scheme: "bearer", params: { realm: "https://a/t", service: "s", scope: "repository:a/b:pull,push" } }],
+    ],
+    [
+      'Basic realm="a", bearer Realm = b , scope="c"',
+      [
+        { scheme: "basic", params: { realm: "a" } },
+        { scheme: "bearer", params: { realm: "b", scope: "c" } },
+      ],
+    ],
+    [
+      'Negotiate abc==, Basic realm="say \\"hi\\""',
+      [
+        { scheme: "negotiate", params: {} },
+        { scheme: "basic", params: { realm: 'say "hi"' } },
+      ],
+    ],
+    [', ,Bearer realm="",', [{ scheme: "bearer", params: { realm: "" } }]],
+  ];
+  for (const [header, expected] of challenges) {
+    it(`reads ${JSON.stringify(header)}`, () => assert.deepEqual(parseChallenges(header), expected));
+  }
+
+  for (const header of ['Bearer realm="x', 'Bearer realm="x" service="y"', "Bearer =x", "@", 'realm="x"']) {
+    it(`refuses ${JSON.stringify(header)}`, () => {
+      assert.throws(() => parseChallenges(header), { name: "SyntaxError", message: /^Cannot parse the challenge/ });
+    });
+  }
+});

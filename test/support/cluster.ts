@@ -1,0 +1,46 @@
+import type { ContainerVerdict, Pod, Revision, Workload } from "../../figwasp.ts";
+import { digestOf } from "./registry.ts";
+
+/** A Deployment of one container, `app`, that has settled on its second revision. */
+export function aWorkload(changes: Partial<Workload> = {}): Workload {
+  return {
+    kind: "deployment",
+    namespace: "shop",
+    name: "api",
+    uid: "uid-api",
+    resourceVersion: "7",
+    isObserved: true,
+    isPaused: false,
+    replicas: 2,
+    selector: "app=api",
+    revision: "2",
+    containers: [{ name: "app", image: "ghcr.io/acme/api:1.2" }],
+    ...changes,
+  };
+}
+
+export const revisions: Revision[] = [
+  { uid: "uid-rs1", ownerUid: "uid-api", revision: "1" },
+  { uid: "uid-rs2", ownerUid: "uid-api", revision: "2" },
+];
+
+/** A running pod of the second revision; its image is told apart by a word. */
+export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Pod {
+  const imageID = word === "" ? "" : `ghcr.io/acme/api@${digestOf(word)}`;
+  return {
+    name,
+    ownerUid: "uid-rs2",
+    isTerminating: false,
+    phase: "Running",
+    containers: [{ name: "app", pullPolicy: "Always", imageID }],
+    ...changes,
+  };
+}
+
+export const verdicts = {
+  current: { kind: "current", resolved: digestOf("new") },
+  outdated: { kind: "outdated", running: digestOf("old"), resolved: digestOf("new"), pods: ["p1"] },
+  unknown: { kind: "unknown", reason: "who knows" },
+  skipped: { kind: "skipped", reason: "pinned by digest" },
+  failed: { kind: "failed", error: new Error("no answer") },
+} as const satisfies Record<string, ContainerVerdict>;
