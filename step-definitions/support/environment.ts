@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { getContainerRuntimeClient, Network } from "testcontainers";
 import { LocalRegistry, removeImages } from "./registry.ts";
 import { $, $undo, interruption, shell } from "./shell.ts";
@@ -120,7 +120,8 @@ function describeKept({ id, kubeconfig, registry }: Environment): string {
     `  export KUBECONFIG=${kubeconfig}   # then kubectl get pods -A`,
     `  curl http://${registry.host}/v2/_catalog`,
     "and to delete it:",
-    `  kind delete cluster --name ${id}; docker rm -f ${id}-registry; docker network rm ${id}`,
+    `  kind delete cluster --name ${id}; docker rm -fv ${id}-registry; docker network rm ${id}`,
+    `  docker image rm -f $(docker image ls -aq --filter label=figwasp.acceptance=${id}); rm -r ${dirname(kubeconfig)}`,
   ].join("\n");
 }
 
