@@ -5,7 +5,7 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 # No install script is needed: esbuild's binary is a package of its own.
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
-COPY figwasp.ts ./
+COPY figwasp.ts transport.ts ./
 RUN npm run build
 
 FROM gcr.io/distroless/nodejs24-debian12:nonroot

@@ -4,137 +4,208 @@
  *
  * Kubernetes starts a pod from `app:latest` and never looks again. figwasp looks, once, and ends:
  *
- *   config      which workload, which deadlines                       readConfig
- *   workloads   the Deployment, and the pods of its current revision  Cluster, currentPods
- *   references  the tag from the pod template, what runs from imageID parseReference, runningDigest
- *   registry    the digest that the tag resolves to now, by one HEAD  Registry, lookUp
- *   verdicts    does a fresh pull bring other content?                judgeContainer, judgeWorkload
- *   restarts    one PATCH of two pod-template annotations; a report   restart, main
+ *   config      which workloads, which deadlines                        readConfig
+ *   workloads   their templates, and the pods of the current revision   Cluster, countingPods
+ *   references  the tag from the template, what runs from imageID       parseReference, runningDigest
+ *   registry    the digest that the tag resolves to now, by one HEAD    Registry, lookUp
+ *   verdicts    would a fresh pull bring other content?                 judgeContainer, judgeWorkload
+ *   restarts    one PATCH of two pod-template annotations; a report     main
  *
  * Run it with `npx tsx figwasp.ts`, with `node figwasp.ts`, or as a Job. `--help` lists the settings.
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { STATUS_CODES } from "node:http";
-import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { HttpMethod, KubeConfig, RequestContext } from "@kubernetes/client-node";
-import type { V1Deployment, V1LabelSelector, V1ObjectMeta, V1Pod, V1ReplicaSet } from "@kubernetes/client-node";
-import { parse as parseToml } from "smol-toml";
-import { type RequestInit, type Response, fetch as undiciFetch } from "undici";
+import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
+import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1StatefulSet } from "@kubernetes/client-node";
+import { type Response, fetch as undiciFetch } from "undici";
+import { boundFetch, describeRefusal, type Endpoint, type Fetch, HttpError, isObject } from "./transport.ts";
+import { messageOf, parseObject, quote, readBody, readEndpoints, send } from "./transport.ts";
 
 /** The release this file belongs to; package.json says the same, and a test compares them. */
 export const RELEASE = "3.0.0-alpha.0";
 
 // --- Config ---
-// Everything that a user can set stands in one table, from which --help is printed too. A mistake is a
-// ConfigError, found before any request and answered with exit code 2.
+// Everything that a user can set stands in one table: flags as kubectl spells them, a variable for each, and
+// --help. A mistake is a ConfigError, found before any request and answered with exit code 2.
 
 export class ConfigError extends Error {}
 
 export interface Config {
-  deployment: string;
+  /** The workloads that are named; none: all that the selector finds. */
+  targets: { kind: Kind; name: string }[];
+  /** A label selector in the API's form; empty: every workload. */
+  selector: string;
   /** Absent: the pod's own namespace, else the kubeconfig context's, else `default`. */
   namespace: string | undefined;
+  isAllNamespaces: boolean;
   /** Deadline of each request, in milliseconds. */
   clientTimeoutMs: number;
   /** Deadline of the whole run, in milliseconds. */
   runTimeoutMs: number;
+  /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
+  retryIntervalMs: number | undefined;
   /** Folder of `HOST/hosts.toml` files in containerd's format. */
   certsDir: string;
 }
 
+interface Setting {
+  variable: string;
+  about: string;
+  short?: string;
+  unset?: string;
+  isSwitch?: true;
+}
+
 const settings = {
-  FIGWASP_TARGET_DEPLOYMENT: { default: "", about: "name of the Deployment (required)" },
-  FIGWASP_TARGET_NAMESPACE: {
-    default: "",
-    about: "its namespace; by default the pod's own or the kubeconfig context's, else default",
+  names: { variable: "FIGWASP_TARGET_DEPLOYMENT", about: "which: a Deployment's NAME, KIND/NAME, several by commas" },
+  selector: {
+    variable: "FIGWASP_TARGET_SELECTOR",
+    short: "l",
+    unset: "figwasp/target=true",
+    about: "which: by labels",
   },
-  FIGWASP_CLIENT_TIMEOUT: { default: "30s", about: "deadline of each request, a Go duration" },
-  FIGWASP_RUN_TIMEOUT: { default: "5m", about: "deadline of the whole run, a Go duration" },
-  FIGWASP_CERTS_DIR: {
-    default: "/etc/figwasp/certs.d",
-    about: "folder of HOST/hosts.toml files, in containerd's format: how each registry is reached",
+  all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
+  namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; the pod's own, or the context's" },
+  "all-namespaces": { variable: "FIGWASP_ALL_NAMESPACES", short: "A", isSwitch: true, about: "where: everywhere" },
+  "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
+  timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
+  "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
+  "certs-dir": {
+    variable: "FIGWASP_CERTS_DIR",
+    unset: "/etc/figwasp/certs.d",
+    about: "folder of HOST/hosts.toml files",
   },
-} as const;
+} as const satisfies Record<string, Setting>;
 
-type Setting = keyof typeof settings;
+type Name = keyof typeof settings;
+type Env = Readonly<Record<string, string | undefined>>;
 
-/** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`).
- *  An empty variable counts as unset, as it did in figwasp v1. Throws ConfigError, naming the variable. */
+/** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`). A flag beats its
+ *  variable, and what says which or where by flag beats all that says it by variable; an empty variable counts as
+ *  unset, as in figwasp v1. Throws ConfigError, which names the flag or variable. */
 export function readConfig(argv: readonly string[], env: Env): Config | { print: string } {
-  const flags = readFlags(argv);
-  if (flags.help) return { print: helpText() };
-  if (flags.version) return { print: `figwasp ${RELEASE}` };
+  const flags = parseFlags(argv);
+  if ("help" in flags) return { print: helpText() };
+  if ("version" in flags) return { print: `figwasp ${RELEASE}` };
 
-  const value = (name: Setting) => env[name] || settings[name].default;
-  const deployment = value("FIGWASP_TARGET_DEPLOYMENT");
-  if (!deployment) {
-    throw new ConfigError("Cannot start: FIGWASP_TARGET_DEPLOYMENT is not set, the name of a Deployment is needed");
-  }
+  const groups: Name[][] = [
+    ["names", "selector", "all"],
+    ["namespace", "all-namespaces"],
+  ];
+  const given = (name: Name): string => {
+    const group = groups.find((names) => names.includes(name)) ?? [name];
+    return group.some((each) => each in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
+  };
+  const names = given("names")
+    .split(",")
+    .filter((name) => name.trim() !== "");
+  const isAll = readSwitch("all", given("all"));
+  const isAllNamespaces = readSwitch("all-namespaces", given("all-namespaces"));
+  refuseTogether({ names: names.length > 0, "--selector": given("selector") !== "", "--all": isAll });
+  refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
+  refuseTogether({ names: names.length > 0, "--all-namespaces": isAllNamespaces });
   return {
-    deployment: checkName("FIGWASP_TARGET_DEPLOYMENT", deployment),
-    namespace: checkName("FIGWASP_TARGET_NAMESPACE", value("FIGWASP_TARGET_NAMESPACE")) || undefined,
-    clientTimeoutMs: readTimeout("FIGWASP_CLIENT_TIMEOUT", value("FIGWASP_CLIENT_TIMEOUT")),
-    runTimeoutMs: readTimeout("FIGWASP_RUN_TIMEOUT", value("FIGWASP_RUN_TIMEOUT")),
-    certsDir: value("FIGWASP_CERTS_DIR"),
+    targets: names.map((name) => parseTarget(name.trim())),
+    selector: isAll ? "" : given("selector") || settings.selector.unset,
+    namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
+    isAllNamespaces,
+    clientTimeoutMs: readDuration("client-timeout", given("client-timeout") || settings["client-timeout"].unset),
+    runTimeoutMs: readDuration("timeout", given("timeout") || settings.timeout.unset),
+    retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
+    certsDir: given("certs-dir") || settings["certs-dir"].unset,
   };
 }
 
-type Env = Readonly<Record<string, string | undefined>>;
-
-function readFlags(argv: readonly string[]): { help?: boolean; version?: boolean } {
-  try {
-    const options = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } } as const;
-    return parseArgs({ args: [...argv], options, strict: true, allowPositionals: false }).values;
-  } catch (error) {
-    const found = (error as Error).message.split(/[.\n]/)[0];
-    throw new ConfigError(`Cannot start: ${found}, only --help and --version are flags, the rest is set by variables`);
+// The flags that are there, by name, with switches as "true"; the arguments, which are names, with commas.
+function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
+  const options: ParseArgsOptionsConfig = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
+  for (const [name, { short, isSwitch }] of settingRows()) {
+    options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
   }
+  try {
+    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
+    const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
+    return { ...Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])), ...names };
+  } catch (error) {
+    throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, --help lists the flags`);
+  }
+}
+
+function settingRows(): [string, Setting][] {
+  return Object.entries(settings).filter(([name]) => name !== "names");
 }
 
 function helpText(): string {
-  const rows = Object.entries(settings).map(([name, { default: unset, about }]) => {
-    return `  ${name.padEnd(26)} ${about}${unset && ` (default ${unset})`}`;
+  const rows = Object.entries<Setting>(settings).map(([name, { short, variable, about, unset }]) => {
+    const flag = name === "names" ? "[KIND/]NAME…" : `${short ? `-${short}, ` : "    "}--${name}`;
+    return `  ${flag.padEnd(22)} ${variable.padEnd(25)} ${about}${unset ? ` (${unset})` : ""}`;
   });
-  const usage = "Usage: figwasp [--help | --version]";
-  const purpose = "Restarts a Deployment when its image tag has moved in the registry. Set by variables:";
-  const codes = "Exit code: 0 judged and acted on, 1 something failed, 2 bad flag or variable.";
-  return [usage, "", purpose, ...rows, "", codes].join("\n");
+  return `Usage: figwasp [[KIND/]NAME… | -l SELECTOR | --all] [-n NAMESPACE | -A]
+
+Restarts Deployments, StatefulSets and DaemonSets when their image tag has moved in the registry.
+${rows.join("\n")}
+
+Durations are Go's, such as 30s or 1m30s. The exit code is 0 when all was judged and acted on, 1 when something
+failed or did not converge, 2 for a bad flag or variable.`;
 }
 
-// Object names go into URLs; the API server would answer a wrong one with a puzzling 404.
-function checkName(variable: Setting, name: string): string {
-  if (/^[a-z0-9.-]{0,253}$/.test(name)) return name;
-  throw new ConfigError(`Cannot use ${variable} ${quote(name)}: a Kubernetes object name is needed, such as my-app`);
+const kinds = ["deployment", "statefulset", "daemonset"] as const;
+export type Kind = (typeof kinds)[number];
+const kindWords: Record<Kind, RegExp> = {
+  deployment: /^(?:deployments?|deploy)(?:\.apps)?$/i,
+  statefulset: /^(?:statefulsets?|sts)(?:\.apps)?$/i,
+  daemonset: /^(?:daemonsets?|ds)(?:\.apps)?$/i,
+};
+
+// As kubectl takes and prints them: `deployment/api`, `sts/db`, `deployment.apps/api`; `api` is a Deployment.
+function parseTarget(text: string): { kind: Kind; name: string } {
+  const [, word = "deployment", name = ""] = /^(?:([^/]*)\/)?(.*)$/s.exec(text) ?? [];
+  const kind = kinds.find((each) => kindWords[each].test(word));
+  if (kind) return { kind, name: checkName("names", name) };
+  throw new ConfigError(`Cannot use ${quote(text)}: ${quote(word)} is not one of ${kinds.join(", ")}`);
 }
 
-function readTimeout(variable: Setting, text: string): number {
-  const needed = "a positive Go duration is needed, such as 30s or 1m30s";
-  try {
-    const ms = parseGoDuration(text);
-    // Node's timers end at 2^31-1 ms, 24 days; a longer timer would fire at once.
-    if (ms >= 1) return Math.min(ms, 2 ** 31 - 1);
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-  }
-  throw new ConfigError(`Cannot use ${variable} ${quote(text)}: ${needed}`);
+function refuseTogether(given: Record<string, boolean>): void {
+  const words = Object.keys(given).filter((word) => given[word]);
+  if (words.length > 1) throw new ConfigError(`Cannot start: ${words.join(" and ")} exclude each other`);
+}
+
+// Names go into URLs; the API server would answer a wrong one with a puzzling 404.
+function checkName(setting: Name, name: string): string {
+  return /^[a-z0-9][a-z0-9.-]{0,252}$/.test(name) ? name : refuse(setting, name, "an object's name, such as my-app,");
+}
+
+function readSwitch(setting: Name, text: string): boolean {
+  if (["", "false", "0"].includes(text)) return false;
+  return ["true", "1"].includes(text) || refuse(setting, text, "true or false");
+}
+
+function readDuration(setting: Name, text: string): number {
+  const ms = parseGoDuration(text);
+  // Node's timers end at 2^31-1 ms, 24 days; a longer timer would fire at once.
+  return ms >= 1 ? Math.min(ms, 2 ** 31 - 1) : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
+}
+
+function refuse(setting: Name, found: string, needed: string): never {
+  const what = setting === "names" ? "name" : `--${setting}`;
+  throw new ConfigError(`Cannot use ${what} (${settings[setting].variable}) ${quote(found)}: ${needed} is needed`);
 }
 
 const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
 
-/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. Throws SyntaxError.
- *  The grammar of Go's time.ParseDuration, without signs: no deadline is negative. */
+/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
+ *  See Go's time.ParseDuration. */
 export function parseGoDuration(text: string): number {
   if (text === "0") return 0;
   const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
   let sum = 0;
   do {
-    const match = part.exec(text);
-    if (!match) throw new SyntaxError(`not a Go duration: ${quote(text)}`);
-    sum += Number(match[1]) * (unitMs[match[2] as string] as number);
-  } while (part.lastIndex < text.length);
+    const [, number, unit = ""] = part.exec(text) ?? [];
+    sum += Number(number) * (unitMs[unit] ?? NaN);
+  } while (part.lastIndex > 0 && part.lastIndex < text.length);
   return sum;
 }
 
@@ -195,7 +266,11 @@ export function parseReference(image: string): Reference {
 
 /** The digest that a container runs, or why the status does not tell. An image ID is the digest of the
  *  image's config, not of a manifest, and compares with config digests alone. */
-export type Running = { digest: Digest; isImageId: boolean } | { reason: string };
+export type Running = RunningDigest | { reason: string };
+export interface RunningDigest {
+  digest: Digest;
+  isImageId: boolean;
+}
 
 /** `status.*ContainerStatuses[].imageID` → the running digest: `docker.io/library/nginx@sha256:…` from
  *  containerd and CRI-O, `docker-pullable://…` from cri-dockerd, a bare `sha256:…` or 64 hex digits for an
@@ -212,43 +287,10 @@ export function runningDigest(imageID: string): Running {
   return { digest: `sha256:${found[2]}`, isImageId: at < 0 };
 }
 
-// Quoted and cut for a message of one line.
-function quote(text: string): string {
-  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
-}
-
 // --- Registry ---
 // The conversation with a registry: how its host is reached, the challenge, the HEAD, and a GET only to explain
 // a difference. One question is asked once a run and shared while in flight. Nothing is sent before the
 // registry asks for it, and no header goes along when a redirect leaves the host.
-
-export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
-
-/** `fetch` as all of figwasp uses it, towards registries and the API server: each request has a deadline in
- *  milliseconds and ends with the run; what fails says what was asked. Undici hides the reason in `cause`. */
-export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSignal): Fetch {
-  return async (url, init) => {
-    const deadline = AbortSignal.timeout(timeoutMs);
-    try {
-      return await fetch(url, { ...init, signal: AbortSignal.any([runSignal, deadline]) });
-    } catch (cause) {
-      let outcome = `failed: ${reasonOf(cause)}`;
-      if (deadline.aborted) outcome = `gave no answer within ${timeoutMs / 1000} s`;
-      if (runSignal.aborted) outcome = `was ended: ${reasonOf(runSignal.reason)}`;
-      throw new Error(`${init.method} ${url.split("?")[0]} ${outcome}`, { cause });
-    }
-  };
-}
-
-// Down to what happened: undici says no more than "fetch failed", Node tries several addresses at once.
-function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
-  return error instanceof Error && error.cause instanceof Error ? reasonOf(error.cause) : messageOf(error);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
 
 // All four in one Accept: without the index types some registries answer with the digest of another manifest,
 // or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
@@ -259,13 +301,15 @@ const manifestTypes = [
   "application/vnd.docker.distribution.manifest.v2+json",
 ];
 const manifestLimitBytes = 4 * 1024 * 1024; // what the distribution-spec asks registries to take
-const otherLimitBytes = 64 * 1024; // tokens and error bodies
-const redirectLimit = 5;
+const tokenLimitBytes = 64 * 1024;
 const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwasp)`;
 
-/** What an index or an image manifest says, as far as figwasp reads it (image-spec, "Image Index"). */
+/** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
 export interface Manifest {
-  manifests: { digest: Digest }[];
+  digest: Digest;
+  /** Without attestations; `platform` is `linux/arm64/v8`. See image-spec, "Image Index". */
+  children: { digest: Digest; platform: string }[];
+  config: Digest | undefined;
 }
 
 export class Registry {
@@ -288,8 +332,7 @@ export class Registry {
       const { headers, url } = await this.#ask("HEAD", reference, reference.tag);
       const digest = headers.get("docker-content-digest");
       // Red Hat's registry and some Nexus set-ups leave it out.
-      if (digest === null)
-        return sha256(await readBody(await this.#ask("GET", reference, reference.tag), manifestLimitBytes));
+      if (digest === null) return sha256(await this.#read(reference, reference.tag));
       if (isDigest(digest)) return digest;
       throw new Error(`HEAD ${url} returned the digest ${quote(digest)}, a sha256 one is needed`);
     });
@@ -298,26 +341,30 @@ export class Registry {
   /** The manifest of this digest. Throws Error, also where the bytes are not the digest's. */
   manifest(reference: Reference, digest: Digest): Promise<Manifest> {
     return once(this.#manifests, `${nameOf(reference)}@${digest}`, async () => {
-      const response = await this.#ask("GET", reference, digest);
-      const body = await readBody(response, manifestLimitBytes);
-      if (sha256(body) === digest) return parseManifest(body, response.url);
-      throw new Error(`GET ${response.url} returned other bytes than those of that digest`);
+      const body = await this.#read(reference, digest);
+      if (sha256(body) === digest) return parseManifest(digest, body);
+      throw new Error(`the registry gave other bytes for ${digest}`);
     });
+  }
+
+  async #read(reference: Reference, tagOrDigest: string): Promise<Buffer> {
+    return readBody(await this.#ask("GET", reference, tagOrDigest), manifestLimitBytes);
   }
 
   // containerd's order: each host of hosts.toml in turn, the server last; the first that has it answers.
   async #ask(method: "HEAD" | "GET", reference: Reference, tagOrDigest: string): Promise<Response> {
     const { registry } = reference;
     const endpoints = await once(this.#endpoints, registry, () => readEndpoints(this.#certsDir, registry));
-    const failures: string[] = [];
+    const failures: unknown[] = [];
     for (const endpoint of endpoints) {
       try {
         return await this.#askEndpoint(method, endpoint, reference, tagOrDigest);
       } catch (error) {
-        failures.push(messageOf(error));
+        failures.push(error);
       }
     }
-    throw new Error(failures.join("; "));
+    const isNowhere = failures.every((error) => error instanceof HttpError && error.status === 404);
+    throw new HttpError(isNowhere ? 404 : undefined, failures.map(messageOf).join("; "));
   }
 
   async #askEndpoint(method: string, endpoint: Endpoint, reference: Reference, tagOrDigest: string): Promise<Response> {
@@ -330,11 +377,16 @@ export class Registry {
       const token = await this.#anonymousToken(response, endpoint, reference);
       if (token) response = await this.#send(method, url + query, { ...headers, authorization: `Bearer ${token}` });
     }
-    if (response.status !== 200) throw new Error(`${method} ${url} returned ${await describeRefusal(response)}`);
+    if (response.status !== 200) {
+      throw new HttpError(response.status, `${method} ${url} returned ${await describeRefusal(response)}`);
+    }
     const type = response.headers.get("content-type") ?? "";
-    if (/docker.*manifest\.v1\+/.test(type))
-      throw new Error(`${url} is a manifest of the outdated type ${quote(type)}`);
+    if (/docker.*manifest\.v1\+/.test(type)) throw new Error(`${url} is of the outdated type ${quote(type)}`);
     return response;
+  }
+
+  #send(method: string, url: string, headers: Record<string, string>): Promise<Response> {
+    return send(this.#fetch, url, { method, headers: { ...headers, "user-agent": userAgent } });
   }
 
   // distribution's token protocol without a credential: public images of most registries need it.
@@ -348,107 +400,86 @@ export class Registry {
       const response = await this.#send("GET", url.href, {});
       const asked = `GET ${url.origin}${url.pathname}`;
       if (response.status !== 200) throw new Error(`${asked} returned ${await describeRefusal(response)}`);
-      const { token, access_token: accessToken } = parseObject(await readBody(response, otherLimitBytes)) ?? {};
+      const { token, access_token: accessToken } = parseObject(await readBody(response, tokenLimitBytes)) ?? {};
       const found = token || accessToken;
       if (typeof found !== "string" || found === "") throw new Error(`${asked} returned no token`);
       return found;
     });
   }
-
-  async #send(method: string, url: string, headers: Record<string, string>): Promise<Response> {
-    const sent: Record<string, string> = { ...headers, "user-agent": userAgent };
-    let at = new URL(url);
-    for (let hop = 0; hop <= redirectLimit; hop++) {
-      const response = await this.#fetch(at.href, { method, headers: sent, redirect: "manual" });
-      const location = response.headers.get("location");
-      if (response.status < 300 || response.status > 399 || location === null) return response;
-
-      await response.body?.cancel();
-      const next = new URL(location, at);
-      const isDowngrade = at.protocol === "https:" && next.protocol !== "https:";
-      if (isDowngrade) throw new Error(`${method} ${at.origin} was redirected from https to ${next.origin}`);
-      if (next.origin !== at.origin) delete sent["authorization"];
-      at = next;
-    }
-    throw new Error(`${method} ${new URL(url).origin} was redirected more than ${redirectLimit} times`);
-  }
 }
 
-/** What the registry says about a tag: its digest, and, where some running digest is another one, the digests
- *  of the index's children, which are the same content as well. */
-export type Lookup = { kind: "resolved"; digest: Digest; children: Digest[] } | { kind: "failed"; error: Error };
+/** What the registry says about a tag, and, where a container runs another digest, what that one means. */
+export type Lookup = { kind: "failed"; error: Error } | ({ kind: "resolved"; digest: Digest } & Explanation);
 
-/** Resolves the tag; looks into the index only to explain a difference. Never throws: a failure is the answer. */
-export async function lookUp(registry: Registry, reference: Reference, running: Running[]): Promise<Lookup> {
+export interface Explanation {
+  /** Of the tag's index. */
+  children: Digest[];
+  /** Of the tag's images, read for a running image ID; undefined where they could not be read. */
+  configs: Digest[] | undefined;
+  /** Running digests whose images the tag still has: only attestations were changed, or platforms added. */
+  equivalent: Digest[];
+  /** Running digests that the repository does not have. */
+  absent: Digest[];
+}
+
+/** Resolves the tag of an image; looks further only to explain a difference. Never throws. */
+export async function lookUp(registry: Registry, image: string, running: Running[]): Promise<Lookup> {
   try {
+    const reference = parseReference(image);
     const digest = await registry.resolve(reference);
-    const isExplained = running.every((found) => "reason" in found || found.digest === digest);
-    const { manifests } = isExplained ? { manifests: [] } : await registry.manifest(reference, digest);
-    return { kind: "resolved", digest, children: manifests.map((child) => child.digest) };
+    const others = running.flatMap((found) => ("digest" in found && found.digest !== digest ? [found] : []));
+    const read = (wanted: Digest) => registry.manifest(reference, wanted);
+    return { kind: "resolved", digest, ...(await explain(digest, others, read)) };
   } catch (cause) {
-    const error = new Error(`Cannot resolve ${quote(nameOf(reference))}: ${messageOf(cause)}`, { cause });
-    return { kind: "failed", error };
+    if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
+    return { kind: "failed", error: new Error(`Cannot resolve ${quote(image)}: ${messageOf(cause)}`, { cause }) };
   }
 }
 
-/** Where a registry's API is: `http://kind-registry:5000/v2`. */
-interface Endpoint {
-  base: string;
-  /** Whether this is another host than the reference names. */
-  isMirror: boolean;
-}
+type ReadManifest = (digest: Digest) => Promise<Manifest>;
 
-// How containerd finds the hosts of a registry (its docs/hosts.md): HOST/hosts.toml, the colon of the port also
-// written as HOST_PORT_, else _default/hosts.toml, else the registry's own address.
-async function readEndpoints(certsDir: string, registry: string): Promise<Endpoint[]> {
-  for (const folder of [registry.replace(/:(\d+)$/, "_$1_"), registry, "_default"]) {
-    const file = join(certsDir, folder, "hosts.toml");
-    try {
-      return parseHosts(await readFile(file, "utf8"), registry);
-    } catch (cause) {
-      const code = (cause as NodeJS.ErrnoException).code ?? "";
-      if (!["ENOENT", "ENOTDIR"].includes(code))
-        throw new Error(`Cannot use ${file}: ${messageOf(cause).split("\n")[0]}`, { cause });
-    }
+async function explain(digest: Digest, running: RunningDigest[], read: ReadManifest): Promise<Explanation> {
+  const found: Explanation = { children: [], configs: [], equivalent: [], absent: [] };
+  if (running.length === 0) return found;
+  const tag = await read(digest);
+  found.children = tag.children.map((child) => child.digest);
+
+  const unexplained = running.filter((other) => !found.children.includes(other.digest));
+  if (unexplained.some(({ isImageId }) => isImageId)) found.configs = await readConfigs(tag, read);
+  for (const old of new Set(unexplained.flatMap((other) => (other.isImageId ? [] : [other.digest])))) {
+    const manifest = await read(old).catch((error: unknown) => {
+      if (error instanceof HttpError && error.status === 404) return undefined;
+      throw error;
+    });
+    if (!manifest) found.absent.push(old);
+    else if (await hasImagesOf(tag, manifest, read)) found.equivalent.push(old);
   }
-  return [defaultEndpoint(registry)];
+  return found;
 }
 
-// Throws Error on any key that is not acted on here: it changes where or how the nodes ask, so that without it
-// the comparison would be with another registry than theirs.
-function parseHosts(text: string, registry: string): Endpoint[] {
-  const { server, host = {}, ...serverKeys } = parseToml(text);
-  if (!isObject(host)) throw new Error(`"host" is not a table`);
-  const hosts = Object.entries(host).flatMap(([address, keys]) => toEndpoint(address, keys, registry));
-  const last = server === undefined ? [defaultEndpoint(registry)] : toEndpoint(server, serverKeys, registry);
-  return [...hosts, ...last.filter(({ base }) => !hosts.some((other) => other.base === base))];
+// Whether every image of the old manifest is one of the tag's too. Nobody but the node knows which platform it
+// runs, so all of them count. Equal configs are equal content: a config names its layers and its platform.
+async function hasImagesOf(tag: Manifest, old: Manifest, read: ReadManifest): Promise<boolean> {
+  const images = imagesOf(old);
+  for (const image of images) {
+    const isSimilar = ({ platform }: typeof image) =>
+      [platform, image.platform].includes("") || platform === image.platform;
+    const candidates = imagesOf(tag).filter(isSimilar);
+    if (candidates.some(({ digest }) => digest === image.digest)) continue;
+    const { config } = await read(image.digest);
+    const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest)).config));
+    if (config === undefined || !configs.includes(config)) return false;
+  }
+  return images.length > 0;
 }
 
-function toEndpoint(address: unknown, keys: unknown, registry: string): Endpoint[] {
-  const { capabilities = ["resolve"], override_path: isWholePath, ...others } = isObject(keys) ? keys : {};
-  const unknown = Object.keys(others)[0];
-  if (unknown !== undefined) throw new Error(`${quote(unknown)} is not supported`);
-  // As containerd does, take an address without a scheme as https.
-  const url = String(address).replace(/^(?!https?:\/\/)/, "https://");
-  if (!URL.canParse(url)) throw new Error(`${quote(String(address))} is not an address`);
-  if (!Array.isArray(capabilities) || !capabilities.includes("resolve")) return [];
-
-  const { origin, host, pathname } = new URL(url);
-  const path = pathname.replace(/\/+$/, "");
-  const base = origin + (isWholePath === true ? path : `${path.replace(/\/v2$/, "")}/v2`);
-  return [{ base, isMirror: host !== apiHost(registry) }];
+function imagesOf(manifest: Manifest): Manifest["children"] {
+  return manifest.config === undefined ? manifest.children : [{ digest: manifest.digest, platform: "" }];
 }
 
-// Plain http only for loopback names with a port of their own, as containerd does; *.localhost by RFC 6761.
-function defaultEndpoint(registry: string): Endpoint {
-  const [, name = "", port = "443"] = /^(.*?)(?::(\d+))?$/.exec(registry) ?? [];
-  const isLoopback = /^(?:(?:[^.]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(name);
-  const scheme = isLoopback && port !== "443" ? "http" : "https";
-  return { base: `${scheme}://${apiHost(registry)}/v2`, isMirror: false };
-}
-
-function apiHost(registry: string): string {
-  return registry === "docker.io" ? "registry-1.docker.io" : registry;
+async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] | undefined> {
+  const configs = await Promise.all(imagesOf(tag).map(async ({ digest }) => (await read(digest)).config));
+  return configs.length > 0 && configs.every((config) => config !== undefined) ? configs : undefined;
 }
 
 function nameOf({ registry, repository, tag }: Reference): string {
@@ -512,36 +543,27 @@ export function parseChallenges(header: string): Challenge[] {
   return challenges;
 }
 
-// The code of the error body is the registry's own word for what the status says roughly.
-async function describeRefusal(response: Response): Promise<string> {
-  const status = `${response.status} ${STATUS_CODES[response.status] ?? ""}`.trim();
-  const body = await readBody(response, otherLimitBytes).catch(() => Buffer.alloc(0));
-  const code = /"code"\s*:\s*"([A-Z_]{1,40})"/.exec(body.toString("utf8"))?.[1];
-  const hint = response.status === 401 ? ", the registry asks for a credential" : "";
-  return status + (code === undefined ? "" : ` (${code})`) + hint;
-}
-
-function parseManifest(body: Buffer, url: string): Manifest {
-  const { manifests = [] } = parseObject(body) ?? {};
-  if (Array.isArray(manifests) && manifests.every(hasDigest)) return { manifests };
-  throw new Error(`GET ${url} returned an index whose children have no digests`);
-}
-
-function hasDigest(child: unknown): child is { digest: Digest } {
-  return isObject(child) && isDigest(child["digest"]);
-}
-
-function parseObject(body: Buffer): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(body.toString("utf8"));
-    return isObject(value) ? value : undefined;
-  } catch {
-    return undefined; // said by the caller, without the text: it may hold a token
+function parseManifest(digest: Digest, body: Buffer): Manifest {
+  const { manifests = [], config } = parseObject(body) ?? {};
+  if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
+    throw new Error(`the index ${digest} has children without digests`);
   }
+  const children = manifests.map((child) => ({ digest: child.digest, platform: describePlatform(child.platform) }));
+  return {
+    digest,
+    // BuildKit marks what is about an image, and no image itself, with this platform.
+    children: children.filter(({ platform }) => platform !== "unknown/unknown"),
+    config: hasDigest(config) ? config.digest : undefined,
+  };
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function hasDigest(value: unknown): value is { digest: Digest; platform?: unknown } {
+  return isObject(value) && isDigest(value["digest"]);
+}
+
+function describePlatform(platform: unknown): string {
+  const { os, architecture, variant } = isObject(platform) ? platform : {};
+  return [os, architecture, variant].filter((part) => typeof part === "string" && part !== "").join("/");
 }
 
 function isDigest(value: unknown): value is Digest {
@@ -550,23 +572,6 @@ function isDigest(value: unknown): value is Digest {
 
 function sha256(body: Buffer): Digest {
   return `sha256:${createHash("sha256").update(body).digest("hex")}`;
-}
-
-async function readBody(response: Response, limitBytes: number): Promise<Buffer> {
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  const from = response.url.split("?")[0];
-  try {
-    for await (const chunk of response.body ?? []) {
-      chunks.push(chunk);
-      size += chunk.length;
-      if (size > limitBytes) break;
-    }
-  } catch (cause) {
-    throw new Error(`The answer of ${from} broke off: ${reasonOf(cause)}`, { cause });
-  }
-  if (size > limitBytes) throw new Error(`The answer of ${from} is longer than ${limitBytes} bytes`);
-  return Buffer.concat(chunks);
 }
 
 // One question, one answer: those who ask while it is under way wait for the same promise.
@@ -581,84 +586,160 @@ function once<T>(answers: Map<string, Promise<T>>, key: string, ask: () => Promi
 // cluster and authenticates; the calls themselves are plain JSON over one connection, because its typed
 // calls open one each, drop the fields that they do not know, and take no deadline.
 
-export interface Cluster {
-  /** Where to look when no namespace is named. */
-  readonly namespace: string;
-  getDeployment(namespace: string, name: string): Promise<Workload>;
-  listReplicaSets(namespace: string, selector: string): Promise<Revision[]>;
-  listPods(namespace: string, selector: string): Promise<Pod[]>;
-  /** A strategic-merge PATCH. Throws ApiError; 409 where the Deployment has changed since it was read. */
-  patchDeployment(namespace: string, name: string, patch: object): Promise<void>;
-}
-
-/** An answer of the API server other than success; the message is the server's own. */
-export class ApiError extends Error {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 const pageSize = 500;
 // A ReplicaSet holds a template as large as the Deployment's; only its metadata is of use.
 const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
+/** The API server, as far as figwasp asks it. */
+export type Cluster = Awaited<ReturnType<typeof connectCluster>>;
+
 /** Finds the cluster as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet.
- *  Throws ConfigError where there is none or it cannot be used. */
-export async function connectCluster(fetch: Fetch): Promise<Cluster> {
-  const { server, namespace, headers, dispatcher } = await readKubeconfig();
-  const common = { ...headers, accept: "application/json", "user-agent": userAgent };
-
-  async function call(path: string, init: { method?: string; headers?: object; body?: string } = {}): Promise<unknown> {
-    const { method = "GET" } = init;
-    const sent = { ...init, method, headers: { ...common, ...init.headers }, ...(dispatcher && { dispatcher }) };
-    const response = await fetch(server.replace(/\/+$/, "") + path, sent);
-    const body = await readBody(response, Infinity);
-    if (response.ok) return JSON.parse(body.toString("utf8"));
-    // The message of a Status object; a proxy in between may answer with a page of its own.
-    const { message } = parseObject(body) ?? {};
-    const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-    throw new ApiError(response.status, `${method} ${path.split("?")[0]} returned ${response.status}: ${reason}`);
-  }
-
-  async function list<T>(path: string, labelSelector: string, extra = {}): Promise<T[]> {
-    const items: T[] = [];
-    let token: string | undefined = "";
-    do {
-      const query: URLSearchParams = new URLSearchParams({ labelSelector, limit: `${pageSize}`, continue: token });
-      const page = (await call(`${path}?${query}`, { headers: extra })) as {
-        items: T[];
-        metadata: { continue?: string };
-      };
-      items.push(...page.items);
-      token = page.metadata.continue;
-    } while (token);
-    return items;
-  }
-
+ *  Throws ConfigError where there is none or it cannot be used; its methods throw HttpError. */
+export async function connectCluster(fetch: Fetch) {
+  const connection = await readKubeconfig();
+  const call: Call = (path, init = {}) => callApi(fetch, connection, path, init);
   return {
-    namespace,
-    async getDeployment(ns, name) {
-      return toWorkload((await call(appsPath(ns, `deployments/${name}`))) as V1Deployment);
+    /** Where to look when no namespace is named. */
+    namespace: connection.namespace,
+
+    async getWorkload(kind: Kind, namespace: string, name: string): Promise<Workload> {
+      return toWorkload(kind, (await call(workloadPath({ kind, namespace, name }))) as AnyWorkload);
     },
-    async listReplicaSets(ns, selector) {
-      const found = await list<V1ReplicaSet>(appsPath(ns, "replicasets"), selector, { accept: metadataOnly });
-      return found.map(toRevision);
+
+    /** In all namespaces where none is given. */
+    async listWorkloads(kind: Kind, namespace: string | undefined, selector: string): Promise<Workload[]> {
+      const found = await listAll<AnyWorkload>(call, appsPath(namespace, `${kind}s`), selector);
+      return found.map((workload) => toWorkload(kind, workload));
     },
-    async listPods(ns, selector) {
-      return (await list<V1Pod>(`/api/v1/namespaces/${ns}/pods`, selector)).map(toPod);
+
+    /** The revision of the newest template; undefined before the controller made it. */
+    findRevision: (workload: Workload) => findRevision(call, workload),
+
+    async listPods(namespace: string, { ownerUid, selector }: Revision): Promise<Pod[]> {
+      const pods = (await listAll<V1Pod>(call, `/api/v1/namespaces/${namespace}/pods`, selector)).map(toPod);
+      return pods.filter((pod) => pod.ownerUid === ownerUid);
     },
-    async patchDeployment(ns, name, patch) {
-      const contentType = { "content-type": "application/strategic-merge-patch+json" };
-      const path = appsPath(ns, `deployments/${name}?fieldManager=figwasp`);
-      await call(path, { method: "PATCH", headers: contentType, body: JSON.stringify(patch) });
-    },
+
+    /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
+    annotateTemplate: (workload: Workload, annotations: Annotations) => annotateTemplate(call, workload, annotations),
   };
 }
 
-function appsPath(namespace: string, rest: string): string {
-  return `/apis/apps/v1/namespaces/${namespace}/${rest}`;
+type Annotations = Record<string, string>;
+
+interface CallInit {
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
+}
+type Call = (path: string, init?: CallInit) => Promise<unknown>;
+type Connection = Awaited<ReturnType<typeof readKubeconfig>>;
+
+async function callApi(fetch: Fetch, connection: Connection, path: string, init: CallInit): Promise<unknown> {
+  const { server, headers, dispatcher } = connection;
+  const { method = "GET" } = init;
+  const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...init.headers };
+  const options = { ...init, method, headers: sent, ...(dispatcher && { dispatcher }) };
+  const response = await fetch(server.replace(/\/+$/, "") + path, options);
+  const body = await readBody(response, Infinity);
+  if (response.ok) return JSON.parse(body.toString("utf8"));
+  // The message of a Status object; a proxy in between may answer with a page of its own.
+  const { message } = parseObject(body) ?? {};
+  const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
+  throw new HttpError(response.status, `${method} ${path.split("?")[0]} returned ${response.status}: ${reason}`);
+}
+
+// In pages. The API server forgets a list after some minutes and then answers 410: start over.
+async function listAll<T>(call: Call, path: string, labelSelector: string, headers = {}): Promise<T[]> {
+  let items: T[] = [];
+  let token: string | undefined = "";
+  for (let expired = 0; token !== undefined;) {
+    const query = new URLSearchParams({ labelSelector, limit: `${pageSize}`, continue: token });
+    try {
+      const page = (await call(`${path}?${query.toString()}`, { headers })) as KubernetesList<T>;
+      items.push(...page.items);
+      token = page.metadata.continue || undefined;
+    } catch (error) {
+      if (!(error instanceof HttpError && error.status === 410 && ++expired < 3)) throw error;
+      [items, token] = [[], ""];
+    }
+  }
+  return items;
+}
+
+interface KubernetesList<T> {
+  items: T[];
+  metadata: { continue?: string };
+}
+
+function appsPath(namespace: string | undefined, rest: string): string {
+  return `/apis/apps/v1/${namespace === undefined ? "" : `namespaces/${namespace}/`}${rest}`;
+}
+
+function workloadPath({ kind, namespace, name }: Pick<Workload, "kind" | "namespace" | "name">): string {
+  return appsPath(namespace, `${kind}s/${name}`);
+}
+
+/** Which pods run the newest template of a workload. */
+export interface Revision {
+  /** The ReplicaSet, StatefulSet or DaemonSet. */
+  ownerUid: string;
+  selector: string;
+}
+
+// The controllers label each pod with its revision: a Deployment by the hash of its ReplicaSet, the others by
+// that of a ControllerRevision, which a StatefulSet names in its status and a DaemonSet does not.
+async function findRevision(call: Call, workload: Workload): Promise<Revision | undefined> {
+  const { kind, namespace, uid, selector, revision } = workload;
+  if (kind === "deployment") {
+    const listed = await listAll<V1ReplicaSet>(call, appsPath(namespace, "replicasets"), selector, {
+      accept: metadataOnly,
+    });
+    const current = listed.find(({ metadata }) => {
+      return controllerOf(metadata) === uid && metadata?.annotations?.[revisionAnnotation] === revision;
+    })?.metadata;
+    const hash = current?.labels?.["pod-template-hash"];
+    if (!hash) return undefined;
+    return { ownerUid: current?.uid ?? "", selector: `${selector},pod-template-hash=${hash}` };
+  }
+  let hash: string | undefined = revision;
+  if (kind === "daemonset") {
+    const listed = await listAll<V1ControllerRevision>(call, appsPath(namespace, "controllerrevisions"), selector);
+    const own = listed.filter(({ metadata }) => controllerOf(metadata) === uid);
+    hash = own.toSorted((a, b) => b.revision - a.revision)[0]?.metadata?.labels?.[hashLabel];
+  }
+  return hash ? { ownerUid: uid, selector: `${selector},${hashLabel}=${hash}` } : undefined;
+}
+
+const hashLabel = "controller-revision-hash";
+const revisionAnnotation = "deployment.kubernetes.io/revision";
+
+// With the resourceVersion the API server refuses to write where the workload is no longer the one that was
+// judged, so that two runs at once restart once.
+async function annotateTemplate(call: Call, workload: Workload, annotations: Annotations): Promise<void> {
+  const { resourceVersion } = workload;
+  const path = workloadPath(workload);
+  const query = "?fieldManager=figwasp";
+  try {
+    const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
+    const headers = { "content-type": "application/strategic-merge-patch+json" };
+    await call(path + query, { method: "PATCH", headers, body: JSON.stringify(patch) });
+  } catch (refused) {
+    if (!(refused instanceof HttpError && refused.status === 403)) throw refused;
+    // figwasp v1's Role grants "update" in place of "patch". The object goes back as it came, unknown fields too.
+    const raw = (await call(path)) as {
+      metadata: { resourceVersion: string };
+      spec: { template: { metadata?: { annotations?: Annotations } } };
+    };
+    if (raw.metadata.resourceVersion !== resourceVersion) throw new HttpError(409, `${path} has changed in between`);
+    const { template } = raw.spec;
+    template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, ...annotations } };
+    const headers = { "content-type": "application/json" };
+    await call(path + query, { method: "PUT", headers, body: JSON.stringify(raw) }).catch((error: unknown) => {
+      if (error instanceof HttpError && error.status === 403) throw refused;
+      throw error;
+    });
+  }
 }
 
 async function readKubeconfig() {
@@ -681,38 +762,32 @@ async function readKubeconfig() {
   }
 }
 
-/** A Deployment, as far as figwasp reads it. */
+/** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
 export type Workload = ReturnType<typeof toWorkload>;
+type AnyWorkload = V1Deployment & V1StatefulSet & V1DaemonSet;
 
-function toWorkload({ metadata, spec, status }: V1Deployment) {
+function toWorkload(kind: Kind, { metadata, spec, status }: AnyWorkload) {
   const template = spec?.template;
   const containers = [...(template?.spec?.initContainers ?? []), ...(template?.spec?.containers ?? [])];
   return {
-    kind: "deployment",
+    kind,
     namespace: metadata?.namespace ?? "",
     name: metadata?.name ?? "",
     uid: metadata?.uid ?? "",
     resourceVersion: metadata?.resourceVersion ?? "",
     isObserved: (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0),
     isPaused: spec?.paused ?? false,
-    replicas: spec?.replicas ?? 1,
+    isOnDelete: spec?.updateStrategy?.type === "OnDelete",
+    replicas: kind === "daemonset" ? (status?.desiredNumberScheduled ?? 0) : (spec?.replicas ?? 1),
     /** In the API's query form: `app=api,tier in (a,b)`. */
     selector: toSelector(spec?.selector ?? {}),
-    /** The number of the ReplicaSet of the newest template. */
-    revision: metadata?.annotations?.[revisionAnnotation] ?? "",
+    /** What the controller calls the newest template; a DaemonSet does not say. */
+    revision: metadata?.annotations?.[revisionAnnotation] ?? status?.updateRevision ?? "",
+    /** Of the pod template. */
+    annotations: template?.metadata?.annotations ?? {},
     /** Init containers, sidecars among them, first. */
     containers: containers.map(({ name, image = "" }) => ({ name, image })),
   };
-}
-
-/** What says which pods belong to which revision of a workload. */
-export type Revision = ReturnType<typeof toRevision>;
-
-const revisionAnnotation = "deployment.kubernetes.io/revision";
-
-function toRevision({ metadata }: V1ReplicaSet) {
-  const revision = metadata?.annotations?.[revisionAnnotation] ?? "";
-  return { uid: metadata?.uid ?? "", ownerUid: controllerOf(metadata), revision };
 }
 
 /** A pod, as far as figwasp reads it. */
@@ -726,6 +801,7 @@ function toPod({ metadata, spec, status }: V1Pod) {
     ownerUid: controllerOf(metadata),
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
+    annotations: metadata?.annotations ?? {},
     /** `imageID` is empty until the container has started once. */
     containers: containers.map(({ name, imagePullPolicy: pullPolicy = "" }) => {
       return { name, pullPolicy, imageID: statuses.find((entry) => entry.name === name)?.imageID ?? "" };
@@ -752,9 +828,8 @@ function toSelector({ matchLabels = {}, matchExpressions = [] }: V1LabelSelector
 
 /** One container of a workload, with all that is known of it. */
 export interface ContainerFacts {
-  /** As the pod template writes it. */
+  /** As the pod template names it. */
   image: string;
-  reference: Reference | SyntaxError;
   /** The container in each pod of the current revision that has it. */
   pods: { pod: string; pullPolicy: string; running: Running }[];
   /** Absent where nobody asked, because the answer could not matter. */
@@ -762,15 +837,15 @@ export interface ContainerFacts {
 }
 
 export type ContainerVerdict =
-  | { kind: "current"; resolved: Digest }
-  | { kind: "outdated"; running: Digest; resolved: Digest; pods: string[] }
+  | { kind: "current"; resolved: Digest; isEquivalent: boolean }
+  | { kind: "outdated"; running: Digest; resolved: Digest; pods: string[]; isAbsent: boolean }
   | { kind: "unknown"; reason: string }
   | { kind: "skipped"; reason: string }
   | { kind: "failed"; error: Error };
 
 /** Why a container is no candidate for a restart whatever the registry says; undefined if it is one. */
-export function reasonToSkip({ reference, pods }: ContainerFacts): string | undefined {
-  if (!(reference instanceof Error) && reference.digest !== undefined) return "pinned by digest";
+export function reasonToSkip({ image, pods }: ContainerFacts): string | undefined {
+  if (image.includes("@")) return "pinned by digest";
   const [first] = pods;
   if (first && pods.every(({ pullPolicy }) => pullPolicy !== "Always")) {
     return `imagePullPolicy is ${first.pullPolicy}, so that a restart would not pull: set it to Always`;
@@ -780,13 +855,11 @@ export function reasonToSkip({ reference, pods }: ContainerFacts): string | unde
 
 /** The verdict over all pods of the current revision: their worst. */
 export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
-  const { reference, lookup } = facts;
   const skip = reasonToSkip(facts);
   if (skip !== undefined) return { kind: "skipped", reason: skip };
-  if (reference instanceof Error) return { kind: "failed", error: reference };
 
   const pulling = facts.pods.filter(({ pullPolicy }) => pullPolicy === "Always");
-  const verdicts = pulling.map(({ pod, running }) => judgeRunning(pod, running, lookup));
+  const verdicts = pulling.map(({ pod, running }) => judgeRunning(pod, running, facts.lookup));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
   const [first] = outdated;
   if (first) return { ...first, pods: outdated.flatMap(({ pods }) => pods) };
@@ -800,123 +873,159 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
   if (!lookup) return { kind: "unknown", reason: `pod ${pod}: the registry was not asked` };
   if (lookup.kind === "failed") return lookup;
 
-  const resolved = lookup.digest;
-  if (running.digest === resolved || lookup.children.includes(running.digest)) return { kind: "current", resolved };
-  if (running.isImageId) return { kind: "unknown", reason: `pod ${pod}: its imageID is not a registry digest` };
-  return { kind: "outdated", running: running.digest, resolved, pods: [pod] };
+  const { digest: resolved, children, configs, equivalent, absent } = lookup;
+  const { digest, isImageId } = running;
+  const isEquivalent = equivalent.includes(digest);
+  const isSame = digest === resolved || children.includes(digest) || configs?.includes(digest);
+  if (isSame || isEquivalent) return { kind: "current", resolved, isEquivalent };
+  if (isImageId && !configs) return { kind: "unknown", reason: `pod ${pod}: its image ID cannot be compared` };
+  return { kind: "outdated", running: digest, resolved, pods: [pod], isAbsent: absent.includes(digest) };
 }
 
 export type WorkloadVerdict =
   | { kind: "restarted"; outdated: Record<string, Digest> }
-  | { kind: "waiting"; reason: string }
-  | { kind: "skipped"; reason: string }
+  | { kind: "not converged" | "waiting" | "skipped" | "unknown"; reason: string }
   | { kind: "failed"; error: Error }
-  | { kind: "unknown"; reason: string }
   | { kind: "current" };
 
 /** Why a workload is not looked at more closely; undefined if it is. */
 export function reasonToPass(workload: Workload): WorkloadVerdict | undefined {
   if (workload.isPaused) return { kind: "skipped", reason: "paused: kubectl rollout resume lets it roll again" };
-  if (workload.replicas === 0) return { kind: "skipped", reason: "scaled to zero: the next pod pulls anyway" };
-  if (!workload.isObserved || workload.revision === "") {
-    return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
+  if (workload.isOnDelete) {
+    return { kind: "skipped", reason: "its update strategy is OnDelete: delete its pods, or set RollingUpdate" };
   }
+  if (!workload.isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
+  if (workload.replicas === 0) return { kind: "skipped", reason: "scaled to zero: its next pod pulls anyway" };
   return undefined;
 }
 
-/** The pods that tell what the newest template runs: those of its ReplicaSet, without the ones that are
- *  ending or have ended (kubernetes/kubernetes#91672). */
-export function currentPods(workload: Workload, revisions: Revision[], pods: Pod[]): Pod[] {
-  const isCurrent = ({ ownerUid, revision }: Revision) => ownerUid === workload.uid && revision === workload.revision;
-  const owners = new Set(revisions.filter(isCurrent).map(({ uid }) => uid));
-  return pods.filter(({ ownerUid, isTerminating, phase }) => {
-    return owners.has(ownerUid) && !isTerminating && phase !== "Succeeded" && phase !== "Failed";
-  });
+/** The pods that count: not those that are ending or have ended, Evicted ones among them, which stay listed
+ *  with what they ran (kubernetes/kubernetes#91672). */
+export function countingPods(pods: Pod[]): Pod[] {
+  return pods.filter(({ isTerminating, phase }) => !isTerminating && phase !== "Succeeded" && phase !== "Failed");
+}
+
+export interface WorkloadFacts {
+  /** The pods that count, of the current revision. */
+  pods: Pod[];
+  containers: Map<string, ContainerVerdict>;
+  now: Date;
+  retryIntervalMs: number | undefined;
 }
 
 /** From the verdicts of the containers, by name, to that of the workload. `restarted` asks for the restart. */
-export function judgeWorkload(pods: Pod[], containers: Map<string, ContainerVerdict>): WorkloadVerdict {
+export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
+  const { pods, containers } = facts;
   const hasStarted = pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
   if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
-  const verdicts = [...containers.values()];
-  const outdated: Record<string, Digest> = {};
-  for (const [name, verdict] of containers) if (verdict.kind === "outdated") outdated[name] = verdict.resolved;
-  if (Object.keys(outdated).length > 0) return { kind: "restarted", outdated };
+  const all = [...containers];
+  const outdated = all.flatMap(([name, verdict]) => (verdict.kind === "outdated" ? [{ name, ...verdict }] : []));
+  const stuck = outdated.filter((container) => wasRestartedFor(container, pods));
+  const isRetried = stuck.length > 0 && isRetryDue(facts);
+  if (outdated.length > stuck.length || isRetried) {
+    return { kind: "restarted", outdated: Object.fromEntries(outdated.map(({ name, resolved }) => [name, resolved])) };
+  }
+  const [first] = stuck;
+  if (first) return { kind: "not converged", reason: whyStuck(first, pods) };
 
-  const failed = verdicts.find((verdict) => verdict.kind === "failed");
-  if (failed) return failed;
-  const unknown = verdicts.find((verdict) => verdict.kind === "unknown");
-  if (unknown) return unknown;
-  if (verdicts.some(({ kind }) => kind === "current")) return { kind: "current" };
+  const namesOf = (kind: string) => all.flatMap(([name, verdict]) => (verdict.kind === kind ? [name] : [])).join(", ");
+  if (namesOf("failed")) return { kind: "failed", error: new Error(`no answer for ${namesOf("failed")}`) };
+  if (namesOf("unknown")) return { kind: "unknown", reason: `nothing to tell by for ${namesOf("unknown")}` };
+  if (namesOf("current")) return { kind: "current" };
   return { kind: "skipped", reason: "no container whose image a restart could change" };
+}
+
+type Outdated = Extract<ContainerVerdict, { kind: "outdated" }> & { name: string };
+
+const restartedAtKey = "kubectl.kubernetes.io/restartedAt";
+const restartedForKey = "figwasp/restarted-for";
+
+// Whether its outdated pods were themselves made by figwasp's restart for this very digest.
+function wasRestartedFor({ name, resolved, pods: outdated }: Outdated, pods: Pod[]): boolean {
+  return pods.every((pod) => !outdated.includes(pod.name) || restartedFor(pod.annotations)[name] === resolved);
+}
+
+/** What the last restart was for, by container name, from the annotations of a pod or a template; what is not
+ *  figwasp's own writing counts as nothing. */
+export function restartedFor(annotations: Record<string, string>): Record<string, unknown> {
+  return parseObject(Buffer.from(annotations[restartedForKey] ?? "")) ?? {};
+}
+
+function isRetryDue({ pods, now, retryIntervalMs }: WorkloadFacts): boolean {
+  const times = pods.map(({ annotations }) => Date.parse(annotations[restartedAtKey] ?? ""));
+  return retryIntervalMs !== undefined && times.every((time) => now.getTime() - time >= retryIntervalMs);
+}
+
+// The likeliest cause first, from what the registry knows of the digest that the nodes pulled.
+function whyStuck({ name, running, resolved, isAbsent }: Outdated, pods: Pod[]): string {
+  const when = pods.map(({ annotations }) => annotations[restartedAtKey]).find((time) => time !== undefined);
+  const mirror = "they pull through a mirror or cache that still serves an older image";
+  const proxy = "a proxy rewrites the image, or the nodes know it by another repository's name";
+  const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
+  return (
+    `${name} was restarted for ${resolved} at ${when}, and the nodes pulled ${running} again. Likely ${likely}. ` +
+    "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, or set FIGWASP_RETRY_INTERVAL"
+  );
 }
 
 // --- Report ---
 // One line a container and one a workload, such that the log alone says what was compared and why.
 
-/** A workload with its verdict and those of its containers, by name. */
-export interface Judged {
-  workload: Workload;
+/** What was found of a workload. */
+export interface Finding {
+  /** `deployment shop/api`. */
+  subject: string;
   verdict: WorkloadVerdict;
-  containers: Map<string, { image: string; verdict: ContainerVerdict; podCount: number }>;
+  containers: { name: string; image: string; verdict: ContainerVerdict; podCount: number }[];
 }
 
-/** The lines of the log. */
-export function reportLines({ workload, verdict, containers }: Judged): string[] {
-  const subject = `${workload.kind} ${workload.namespace}/${workload.name}`;
-  const lines = [...containers].map(([name, container]) => {
-    const { image, podCount } = container;
-    return `${subject}, container ${name} (${image}): ${describeContainer(container.verdict, podCount)}`;
+/** The lines of the log for one workload. */
+export function reportLines({ subject, verdict, containers }: Finding): string[] {
+  const lines = containers.map((container) => {
+    return `${subject}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
   });
   return [...lines, `${subject}: ${describeWorkload(verdict)}`];
 }
 
-function describeContainer(verdict: ContainerVerdict, podCount: number): string {
+function describeContainer({ verdict, podCount }: Finding["containers"][number]): string {
   switch (verdict.kind) {
     case "current":
-      return `current, resolved ${verdict.resolved}`;
+      return `current, resolved ${verdict.resolved}${verdict.isEquivalent ? ", another index of the same image" : ""}`;
     case "outdated": {
-      const pods = `${verdict.pods.length} of ${podCount} pods`;
-      return `outdated, running ${verdict.running} in ${pods}, resolved ${verdict.resolved}`;
+      const { running, resolved, pods } = verdict;
+      return `outdated, running ${running} in ${pods.length} of ${podCount} pods, resolved ${resolved}`;
     }
-    case "unknown":
-    case "skipped":
-      return `${verdict.kind}, ${verdict.reason}`;
-    case "failed":
-      return `failed, ${verdict.error.message}`;
     default:
-      return verdict satisfies never;
+      return `${verdict.kind}, ${"error" in verdict ? verdict.error.message : verdict.reason}`;
   }
 }
 
 function describeWorkload(verdict: WorkloadVerdict): string {
-  switch (verdict.kind) {
-    case "restarted":
-      return `restarted, outdated: ${Object.keys(verdict.outdated).join(", ")}`;
-    case "current":
-      return "current, nothing to do";
-    case "waiting":
-    case "skipped":
-    case "unknown":
-      return `${verdict.kind}, ${verdict.reason}`;
-    case "failed":
-      return `failed, ${verdict.error.message}`;
-    default:
-      return verdict satisfies never;
-  }
+  if (verdict.kind === "restarted") return `restarted, outdated: ${Object.keys(verdict.outdated).join(", ")}`;
+  if (verdict.kind === "current") return "current, nothing to do";
+  return `${verdict.kind}, ${"error" in verdict ? verdict.error.message : verdict.reason}`;
+}
+
+/** `3 workloads: 1 restarted, 2 current`. */
+export function summaryLine(findings: Finding[]): string {
+  const counts = new Map<string, number>();
+  for (const { verdict } of findings) counts.set(verdict.kind, (counts.get(verdict.kind) ?? 0) + 1);
+  const parts = [...counts].map(([kind, count]) => `${count} ${kind}`);
+  return `${findings.length} workload${findings.length === 1 ? "" : "s"}: ${parts.join(", ") || "none found"}`;
 }
 
 // --- Main ---
-// Ties the sections together: reads, judges, restarts, reports.
+// Ties the sections together: reads, judges, restarts, reports. Catches once per workload, so that one bad
+// workload never hides another, and once for all.
 
 /** Everything impure that `main` touches. */
 export interface Outside {
   fetch: Fetch;
-  connect(fetch: Fetch): Promise<Cluster>;
-  now(): Date;
-  log(line: string): void;
-  logError(line: string): void;
+  connect: (fetch: Fetch) => Promise<Cluster>;
+  now: () => Date;
+  log: (line: string) => void;
+  logError: (line: string) => void;
   /** Ends the run; its reason says why, such as a signal of the operating system. */
   stop: AbortSignal;
 }
@@ -929,107 +1038,142 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       outside.log(config.print);
       return 0;
     }
-    const judged = await run(config, outside);
-    for (const line of reportLines(judged)) outside.log(line);
-    const verdicts = [judged.verdict, ...[...judged.containers.values()].map(({ verdict }) => verdict)];
-    return verdicts.some(({ kind }) => kind === "failed") ? 1 : 0;
+    const findings = await run(config, outside);
+    outside.log(summaryLine(findings));
+    return findings.some(isTrouble) ? 1 : 0;
   } catch (error) {
-    const isBug = !(error instanceof Error) || error instanceof TypeError || error instanceof RangeError;
-    outside.logError(isBug ? String((error as Error)?.stack ?? error) : `figwasp: ${error.message}`);
+    outside.logError(describeEnd(error));
     return error instanceof ConfigError ? 2 : 1;
   }
 }
 
-async function run(config: Config, outside: Outside): Promise<Judged> {
+function isTrouble({ verdict, containers }: Finding): boolean {
+  const found = [verdict.kind, ...containers.map((container) => container.verdict.kind)];
+  return found.some((kind) => kind === "failed" || kind === "not converged");
+}
+
+// A known error is one line; a mistake of our own shows where it happened.
+function describeEnd(error: unknown): string {
+  const isKnown = error instanceof Error && !(error instanceof TypeError || error instanceof RangeError);
+  return isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
+}
+
+/** What the functions below share during a run. */
+interface Run {
+  config: Config;
+  cluster: Cluster;
+  registry: Registry;
+  now: () => Date;
+}
+
+const workloadsAtOnce = 4;
+
+async function run(config: Config, outside: Outside): Promise<Finding[]> {
   const signal = AbortSignal.any([outside.stop, AbortSignal.timeout(config.runTimeoutMs)]);
   const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
   const cluster = await outside.connect(fetch);
-  const registry = new Registry(config.certsDir, fetch);
-  const namespace = config.namespace ?? cluster.namespace;
-  for (let attempt = 1; ; attempt++) {
-    const judged = await examine(cluster, registry, await readDeployment(cluster, namespace, config.deployment));
-    if (judged.verdict.kind !== "restarted") return judged;
-    try {
-      await restart(cluster, judged.workload, judged.verdict.outdated, outside.now());
-      return judged;
-    } catch (error) {
-      // Somebody wrote it in between, another figwasp perhaps: what was judged may no longer be true.
-      const isConflict = error instanceof ApiError && error.status === 409;
-      if (isConflict && attempt < 2) continue;
-      const reason = new Error(`Cannot restart: ${messageOf(error)}`, { cause: error });
-      return { ...judged, verdict: { kind: "failed", error: reason } };
+  const shared: Run = { config, cluster, registry: new Registry(config.certsDir, fetch), now: outside.now };
+
+  const queue = await selectWorkloads(shared);
+  const findings: Finding[] = [];
+  const work = async () => {
+    for (let next = queue.shift(); next; next = queue.shift()) {
+      const finding = "verdict" in next ? next : await converge(shared, next);
+      findings.push(finding);
+      for (const line of reportLines(finding)) outside.log(line);
     }
-  }
+  };
+  await Promise.all(Array.from({ length: workloadsAtOnce }, work));
+  return findings;
 }
 
-async function readDeployment(cluster: Cluster, namespace: string, name: string): Promise<Workload> {
+/** A workload to look at, read already where it came from a list. */
+type Selected = Pick<Workload, "kind" | "namespace" | "name"> & { workload?: Workload };
+
+// The named workloads, or what the selector finds of each kind; that a kind cannot be listed is a finding.
+async function selectWorkloads({ config, cluster }: Run): Promise<(Selected | Finding)[]> {
+  const namespace = config.namespace ?? cluster.namespace;
+  if (config.targets.length > 0) return config.targets.map((target) => ({ ...target, namespace }));
+
+  const where = config.isAllNamespaces ? undefined : namespace;
+  const lists = kinds.map(async (kind) => {
+    try {
+      const found = await cluster.listWorkloads(kind, where, config.selector);
+      return found.map((workload) => ({ kind, namespace: workload.namespace, name: workload.name, workload }));
+    } catch (error) {
+      return [failure(`${kind}s ${where === undefined ? "in all namespaces" : `in ${where}`}`, "list", error)];
+    }
+  });
+  return (await Promise.all(lists)).flat();
+}
+
+// Judges a workload and restarts it where it is outdated; judges it again, once, where somebody changed it in
+// between, another figwasp perhaps.
+async function converge(shared: Run, selected: Selected, isSecondTry = false): Promise<Finding> {
+  const { kind, namespace, name } = selected;
+  const subject = `${kind} ${namespace}/${name}`;
   try {
-    return await cluster.getDeployment(namespace, name);
+    const workload = selected.workload ?? (await shared.cluster.getWorkload(kind, namespace, name));
+    const finding = await examine(shared, subject, workload);
+    if (finding.verdict.kind !== "restarted") return finding;
+    try {
+      await restart(shared, workload, finding.verdict.outdated);
+      return finding;
+    } catch (error) {
+      const isConflict = error instanceof HttpError && error.status === 409;
+      if (isConflict && !isSecondTry) return await converge(shared, { kind, namespace, name }, true);
+      return { ...failure(subject, "restart", error), containers: finding.containers };
+    }
   } catch (error) {
-    throw new Error(`Cannot read deployment "${namespace}/${name}": ${messageOf(error)}`, { cause: error });
+    return failure(subject, "read", error);
   }
 }
 
-async function examine(cluster: Cluster, registry: Registry, workload: Workload): Promise<Judged> {
-  const passed = reasonToPass(workload);
-  if (passed) return { workload, verdict: passed, containers: new Map() };
+function failure(subject: string, verb: string, cause: unknown): Finding {
+  const error = new Error(`Cannot ${verb} ${subject}: ${messageOf(cause)}`, { cause });
+  return { subject, verdict: { kind: "failed", error }, containers: [] };
+}
 
-  const { namespace, selector } = workload;
-  const [revisions, listed] = await Promise.all([
-    cluster.listReplicaSets(namespace, selector),
-    cluster.listPods(namespace, selector),
-  ]);
-  const pods = currentPods(workload, revisions, listed);
-  const judged = await Promise.all(
+async function examine({ config, cluster, registry, now }: Run, subject: string, workload: Workload): Promise<Finding> {
+  const passed = reasonToPass(workload);
+  if (passed) return { subject, verdict: passed, containers: [] };
+
+  const revision = await cluster.findRevision(workload);
+  const pods = revision ? countingPods(await cluster.listPods(workload.namespace, revision)) : [];
+  const containers = await Promise.all(
     workload.containers.map(async ({ name, image }) => {
       const facts = await gatherFacts(registry, pods, name, image);
-      return [name, { image, verdict: judgeContainer(facts), podCount: facts.pods.length }] as const;
+      return { name, image, verdict: judgeContainer(facts), podCount: facts.pods.length };
     }),
   );
-  const verdicts = new Map(judged.map(([name, { verdict }]) => [name, verdict]));
-  return { workload, verdict: judgeWorkload(pods, verdicts), containers: new Map(judged) };
+  const verdicts = new Map(containers.map(({ name, verdict }) => [name, verdict]));
+  const { retryIntervalMs } = config;
+  return { subject, verdict: judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs }), containers };
 }
 
 async function gatherFacts(registry: Registry, pods: Pod[], name: string, image: string): Promise<ContainerFacts> {
-  const facts: ContainerFacts = {
-    image,
-    reference: tryParseReference(image),
-    pods: pods.flatMap((pod) => {
-      const found = pod.containers.find((container) => container.name === name);
-      return found ? [{ pod: pod.name, pullPolicy: found.pullPolicy, running: runningDigest(found.imageID) }] : [];
-    }),
-  };
-  const running = facts.pods.map((entry) => entry.running);
-  const isComparable = running.some((found) => "digest" in found) && reasonToSkip(facts) === undefined;
-  if (!isComparable || facts.reference instanceof Error) return facts;
-  return { ...facts, lookup: await lookUp(registry, facts.reference, running) };
-}
-
-function tryParseReference(image: string): Reference | SyntaxError {
-  try {
-    return parseReference(image);
-  } catch (error) {
-    if (error instanceof SyntaxError) return error;
-    throw error;
-  }
+  const found = pods.flatMap((pod) => {
+    const container = pod.containers.find((each) => each.name === name);
+    return container ? [{ pod: pod.name, ...container, running: runningDigest(container.imageID) }] : [];
+  });
+  const facts: ContainerFacts = { image, pods: found };
+  const running = found.map((entry) => entry.running);
+  const isComparable = running.some((entry) => "digest" in entry) && reasonToSkip(facts) === undefined;
+  return isComparable ? { ...facts, lookup: await lookUp(registry, image, running) } : facts;
 }
 
 // What `kubectl rollout restart` writes, and beside it what the restart was for: template annotations reach
-// the pods, so that each pod says itself which restart it comes from. With the resourceVersion the API server
-// refuses the PATCH where the workload is no longer the one that was judged, so two runs at once restart once.
-async function restart(
-  cluster: Cluster,
-  workload: Workload,
-  outdated: Record<string, Digest>,
-  now: Date,
-): Promise<void> {
-  const annotations = {
-    "kubectl.kubernetes.io/restartedAt": now.toISOString().replace(/\.\d+Z$/, "Z"),
-    "figwasp/restarted-for": JSON.stringify(outdated),
-  };
-  const { namespace, name, resourceVersion } = workload;
-  const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
-  await cluster.patchDeployment(namespace, name, patch);
+// the pods, so that each pod says itself which restart it comes from. What earlier restarts of other
+// containers were for stays, or they would be restarted for the same digest again.
+async function restart({ cluster, now }: Run, workload: Workload, outdated: Record<string, Digest>): Promise<void> {
+  const earlier = Object.entries(restartedFor(workload.annotations));
+  const kept = earlier.filter(([name]) => workload.containers.some((container) => container.name === name));
+  await cluster.annotateTemplate(workload, {
+    [restartedAtKey]: now()
+      .toISOString()
+      .replace(/\.\d+Z$/, "Z"),
+    [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
+  });
 }
 
 /** The real world, for the entry point below. SIGTERM and SIGINT end the run, with the report so far. */

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
-import { ApiError, boundFetch, ConfigError, connectCluster } from "../figwasp.ts";
+import { ConfigError, connectCluster, type Kind, type Workload } from "../figwasp.ts";
+import { boundFetch, HttpError } from "../transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
+import { aWorkload } from "./support/cluster.ts";
 import { folderOf } from "./support/registry.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
@@ -11,10 +13,10 @@ const controller = (uid: string) => ({ ownerReferences: [{ uid, controller: true
 
 describe("connectCluster()", () => {
   it("takes the namespace from the kubeconfig's context, and its token along", async (t) => {
-    const stub = await serveApi(t, { [`GET ${apps}/replicasets`]: { items: [], metadata: {} } });
+    const stub = await serveApi(t, { [`GET ${apps}/deployments`]: { items: [], metadata: {} } });
     const cluster = await connect();
     assert.equal(cluster.namespace, "shop");
-    await cluster.listReplicaSets("shop", "app=api");
+    await cluster.listWorkloads("deployment", "shop", "app=api");
     assert.equal(stub.requests[0]?.headers.authorization, "Bearer api-token");
   });
 
@@ -38,8 +40,8 @@ describe("connectCluster()", () => {
     const message = 'deployments.apps "api" is forbidden: User "figwasp" cannot get resource "deployments"';
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 403, message } });
     const expected = { status: 403, message: `GET ${apps}/deployments/api returned 403: ${message}` };
-    await assert.rejects((await connect()).getDeployment("shop", "api"), (error) => {
-      assert(error instanceof ApiError);
+    await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), (error) => {
+      assert(error instanceof HttpError);
       assert.deepEqual({ status: error.status, message: error.message }, expected);
       return true;
     });
@@ -47,35 +49,37 @@ describe("connectCluster()", () => {
 
   it("gives the status where a proxy in between answers", async (t) => {
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 502 } });
-    await assert.rejects((await connect()).getDeployment("shop", "api"), { message: /returned 502: Bad Gateway$/ });
+    await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), {
+      message: /returned 502: Bad Gateway$/,
+    });
   });
 });
 
-describe("Cluster.getDeployment()", () => {
-  const metadata = {
-    name: "api",
-    namespace: "shop",
-    uid: "u1",
-    resourceVersion: "7",
-    generation: 3,
-    annotations: { "deployment.kubernetes.io/revision": "12" },
-  };
+describe("Cluster.getWorkload()", () => {
+  const metadata = { name: "api", namespace: "shop", uid: "u1", resourceVersion: "7", generation: 3 };
   const template = {
+    metadata: { annotations: { a: "b" } },
     spec: {
       initContainers: [{ name: "init", image: "busybox" }],
       containers: [{ name: "app", image: "api:1", other: "field" }],
     },
   };
 
-  async function read(t: TestContext, changes: { spec?: object; status?: object } = {}) {
+  interface Changes {
+    annotations?: object;
+    spec?: object;
+    status?: object;
+  }
+  async function read(t: TestContext, kind: Kind, changes: Changes = {}): Promise<Workload> {
     const spec = { replicas: 2, selector: { matchLabels: { app: "api" } }, template, ...changes.spec };
     const status = { observedGeneration: 3, ...changes.status };
-    await serveApi(t, { [`GET ${apps}/deployments/api`]: { metadata, spec, status } });
-    return (await connect()).getDeployment("shop", "api");
+    const object = { metadata: { ...metadata, annotations: changes.annotations }, spec, status };
+    await serveApi(t, { [`GET ${apps}/${kind}s/api`]: object });
+    return (await connect()).getWorkload(kind, "shop", "api");
   }
 
-  it("keeps what the judge needs", async (t) => {
-    assert.deepEqual(await read(t), {
+  it("keeps of a Deployment what the judge needs", async (t) => {
+    assert.deepEqual(await read(t, "deployment", { annotations: { "deployment.kubernetes.io/revision": "12" } }), {
       kind: "deployment",
       namespace: "shop",
       name: "api",
@@ -83,9 +87,11 @@ describe("Cluster.getDeployment()", () => {
       resourceVersion: "7",
       isObserved: true,
       isPaused: false,
+      isOnDelete: false,
       replicas: 2,
       selector: "app=api",
       revision: "12",
+      annotations: { a: "b" },
       containers: [
         { name: "init", image: "busybox" },
         { name: "app", image: "api:1" },
@@ -94,9 +100,20 @@ describe("Cluster.getDeployment()", () => {
   });
 
   it("sees that the controller is behind, and that it is paused", async (t) => {
-    const workload = await read(t, { spec: { paused: true, replicas: 0 }, status: { observedGeneration: 2 } });
-    const { isObserved, isPaused, replicas } = workload;
+    const changes = { spec: { paused: true, replicas: 0 }, status: { observedGeneration: 2 } };
+    const { isObserved, isPaused, replicas } = await read(t, "deployment", changes);
     assert.deepEqual({ isObserved, isPaused, replicas }, { isObserved: false, isPaused: true, replicas: 0 });
+  });
+
+  it("reads the revision of a StatefulSet from its status, and OnDelete from its strategy", async (t) => {
+    const changes = { spec: { updateStrategy: { type: "OnDelete" } }, status: { updateRevision: "api-6d5" } };
+    const { revision, isOnDelete } = await read(t, "statefulset", changes);
+    assert.deepEqual({ revision, isOnDelete }, { revision: "api-6d5", isOnDelete: true });
+  });
+
+  it("counts the nodes that a DaemonSet wants", async (t) => {
+    const { replicas } = await read(t, "daemonset", { status: { desiredNumberScheduled: 3 } });
+    assert.equal(replicas, 3);
   });
 
   it("writes every operator of a selector as the API asks for it", async (t) => {
@@ -106,15 +123,112 @@ describe("Cluster.getDeployment()", () => {
       { key: "x", operator: "Exists" },
       { key: "y", operator: "DoesNotExist" },
     ];
-    const { selector } = await read(t, { spec: { selector: { matchLabels: { app: "api" }, matchExpressions } } });
+    const { selector } = await read(t, "deployment", {
+      spec: { selector: { matchLabels: { app: "api" }, matchExpressions } },
+    });
     assert.equal(selector, "app=api,tier in (a,b),env notin (dev),x,!y");
   });
 });
 
+describe("Cluster.listWorkloads()", () => {
+  it("looks in one namespace or in all, by labels", async (t) => {
+    const items = [{ metadata: { name: "db", namespace: "other" } }];
+    const stub = await serveApi(t, {
+      [`GET ${apps}/statefulsets`]: { items: [], metadata: {} },
+      "GET /apis/apps/v1/statefulsets": { items, metadata: {} },
+    });
+    const cluster = await connect();
+    assert.deepEqual(await cluster.listWorkloads("statefulset", "shop", "a=b"), []);
+    const [found] = await cluster.listWorkloads("statefulset", undefined, "");
+    assert.deepEqual([found?.kind, found?.namespace, found?.name], ["statefulset", "other", "db"]);
+    assert.match(stub.requests[0]?.path ?? "", /labelSelector=a%3Db&/);
+  });
+
+  const pages = (answer: (token: string) => object) => (path: string) => {
+    return answer(new URLSearchParams(path.split("?")[1]).get("continue") ?? "");
+  };
+  const page = (name: string, next?: string) => ({ items: [{ metadata: { name } }], metadata: { continue: next } });
+
+  it("reads page after page", async (t) => {
+    const answer = pages((token) => (token === "" ? page("a", "more") : page("b")));
+    const stub = await serveApi(t, { [`GET ${apps}/deployments`]: answer });
+    const found = await (await connect()).listWorkloads("deployment", "shop", "");
+    assert.deepEqual(
+      found.map(({ name }) => name),
+      ["a", "b"],
+    );
+    assert(stub.requests.every(({ path }) => path.includes("limit=500")));
+  });
+
+  it("starts over when the list has expired in the middle", async (t) => {
+    let expired = 0;
+    const answer = pages((token) => {
+      if (token === "") return page("a", "more");
+      return expired++ === 0 ? { code: 410, message: "too old" } : page("b");
+    });
+    await serveApi(t, { [`GET ${apps}/deployments`]: answer });
+    const found = await (await connect()).listWorkloads("deployment", "shop", "");
+    assert.deepEqual(
+      found.map(({ name }) => name),
+      ["a", "b"],
+    );
+  });
+
+  it("gives up on a list that goes on expiring", async (t) => {
+    const answer = pages((token) => (token === "" ? page("a", "more") : { code: 410, message: "too old" }));
+    const stub = await serveApi(t, { [`GET ${apps}/deployments`]: answer });
+    await assert.rejects((await connect()).listWorkloads("deployment", "shop", ""), { status: 410 });
+    assert.equal(stub.requests.length, 6);
+  });
+});
+
+describe("Cluster.findRevision()", () => {
+  const find = async (changes: Partial<Workload>) =>
+    (await connect()).findRevision(aWorkload({ uid: "u1", ...changes }));
+
+  it("finds the ReplicaSet of the Deployment's revision, by metadata alone", async (t) => {
+    const replicaSet = (uid: string, owner: string, revision: string) => {
+      const annotations = { "deployment.kubernetes.io/revision": revision };
+      return { metadata: { uid, labels: { "pod-template-hash": `hash-${uid}` }, annotations, ...controller(owner) } };
+    };
+    const items = [replicaSet("rs1", "u1", "1"), replicaSet("rs3", "other", "2"), replicaSet("rs2", "u1", "2")];
+    const stub = await serveApi(t, { [`GET ${apps}/replicasets`]: { items, metadata: {} } });
+    const expected = { ownerUid: "rs2", selector: "app=api,pod-template-hash=hash-rs2" };
+    assert.deepEqual(await find({ revision: "2" }), expected);
+    assert.match(stub.requests[0]?.headers.accept ?? "", /as=PartialObjectMetadataList/);
+    assert.equal(await find({ revision: "3" }), undefined);
+  });
+
+  it("takes the revision that a StatefulSet names, without asking", async (t) => {
+    const stub = await serveApi(t, {});
+    const expected = { ownerUid: "u1", selector: "app=api,controller-revision-hash=api-6d5" };
+    assert.deepEqual(await find({ kind: "statefulset", revision: "api-6d5" }), expected);
+    assert.equal(await find({ kind: "statefulset", revision: "" }), undefined);
+    assert.deepEqual(stub.requests, []);
+  });
+
+  it("finds the highest ControllerRevision of a DaemonSet, which after an undo is not the newest", async (t) => {
+    const item = (hash: string, owner: string, revision: number) => {
+      return { metadata: { labels: { "controller-revision-hash": hash }, ...controller(owner) }, revision };
+    };
+    const items = [item("aaa", "u1", 3), item("bbb", "u1", 2), item("ccc", "other", 9)];
+    await serveApi(t, { [`GET ${apps}/controllerrevisions`]: { items, metadata: {} } });
+    const expected = { ownerUid: "u1", selector: "app=api,controller-revision-hash=aaa" };
+    assert.deepEqual(await find({ kind: "daemonset", revision: "" }), expected);
+  });
+});
+
 describe("Cluster.listPods()", () => {
+  const list = async () => (await connect()).listPods("shop", { ownerUid: "rs1", selector: "app=api" });
+
   it("joins spec and status by name, in containers and init containers", async (t) => {
     const pod = {
-      metadata: { name: "p1", ...controller("rs1"), deletionTimestamp: "2026-11-21T00:00:00Z" },
+      metadata: {
+        name: "p1",
+        ...controller("rs1"),
+        deletionTimestamp: "2026-11-21T00:00:00Z",
+        annotations: { a: "b" },
+      },
       spec: {
         initContainers: [{ name: "init", imagePullPolicy: "IfNotPresent" }],
         containers: [
@@ -129,12 +243,13 @@ describe("Cluster.listPods()", () => {
       },
     };
     await serveApi(t, { "GET /api/v1/namespaces/shop/pods": { items: [pod], metadata: {} } });
-    assert.deepEqual(await (await connect()).listPods("shop", "app=api"), [
+    assert.deepEqual(await list(), [
       {
         name: "p1",
         ownerUid: "rs1",
         isTerminating: true,
         phase: "Running",
+        annotations: { a: "b" },
         containers: [
           { name: "init", pullPolicy: "IfNotPresent", imageID: "i" },
           { name: "a", pullPolicy: "Always", imageID: "" },
@@ -144,41 +259,58 @@ describe("Cluster.listPods()", () => {
     ]);
   });
 
-  it("reads page after page", async (t) => {
-    const page = (path: string) => {
-      const query = new URLSearchParams(path.split("?")[1]);
-      const isFirst = query.get("continue") === "";
-      assert.equal(query.get("labelSelector"), "app=api");
-      return { items: [{ metadata: { name: isFirst ? "p1" : "p2" } }], metadata: isFirst ? { continue: "more" } : {} };
-    };
-    const stub = await serveApi(t, { "GET /api/v1/namespaces/shop/pods": page });
-    const pods = await (await connect()).listPods("shop", "app=api");
-    assert.deepEqual(
-      pods.map(({ name }) => name),
-      ["p1", "p2"],
-    );
+  it("leaves out pods of another owner with the same labels", async (t) => {
+    const items = [{ metadata: { name: "p1", ...controller("rs9") } }, { metadata: { name: "p2" } }];
+    await serveApi(t, { "GET /api/v1/namespaces/shop/pods": { items, metadata: {} } });
+    assert.deepEqual(await list(), []);
+  });
+});
+
+describe("Cluster.annotateTemplate()", () => {
+  const path = `${apps}/deployments/api`;
+  const annotate = async () => (await connect()).annotateTemplate(aWorkload(), { b: "2" });
+  const denied = { code: 403, message: 'cannot patch resource "deployments"' };
+
+  it("sends a strategic-merge PATCH of that version of the object, as field manager figwasp", async (t) => {
+    const stub = await serveApi(t, { [`PATCH ${path}`]: {} });
+    await annotate();
+    const [request = assert.fail()] = stub.requests;
+    assert.equal(request.path, `${path}?fieldManager=figwasp`);
+    assert.equal(request.headers["content-type"], "application/strategic-merge-patch+json");
+    const template = { metadata: { annotations: { b: "2" } } };
+    assert.deepEqual(JSON.parse(request.body), { metadata: { resourceVersion: "7" }, spec: { template } });
+  });
+
+  const object = (resourceVersion: string) => ({
+    metadata: { name: "api", resourceVersion, unknown: [1] },
+    spec: { template: { metadata: { annotations: { a: "1" } }, spec: { containers: [{ name: "app", fresh: {} }] } } },
+  });
+
+  it("puts the whole object back, unknown fields too, where PATCH is forbidden", async (t) => {
+    const stub = await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: {} });
+    await annotate();
+    assert.deepEqual(stub.lines(), [`PATCH ${path}`, `GET ${path}`, `PUT ${path}`]);
+    const expected = object("7");
+    Object.assign(expected.spec.template.metadata.annotations, { b: "2" });
+    assert.deepEqual(JSON.parse(stub.requests[2]?.body ?? ""), expected);
+  });
+
+  it("does not put back an object that has changed since it was judged", async (t) => {
+    const stub = await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("8"), [`PUT ${path}`]: {} });
+    await assert.rejects(annotate(), { status: 409 });
     assert.equal(stub.requests.length, 2);
   });
-});
 
-describe("Cluster.listReplicaSets()", () => {
-  it("asks for metadata alone", async (t) => {
-    const annotations = { "deployment.kubernetes.io/revision": "2" };
-    const items = [{ metadata: { uid: "rs1", annotations, ...controller("u1") } }];
-    const stub = await serveApi(t, { [`GET ${apps}/replicasets`]: { items, metadata: {} } });
-    const found = await (await connect()).listReplicaSets("shop", "app=api");
-    assert.deepEqual(found, [{ uid: "rs1", ownerUid: "u1", revision: "2" }]);
-    assert.match(stub.requests[0]?.headers.accept ?? "", /as=PartialObjectMetadataList/);
+  it("says that patch is forbidden where update is forbidden too", async (t) => {
+    const put = { code: 403, message: "cannot update" };
+    await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: put });
+    await assert.rejects(annotate(), { message: `PATCH ${path} returned 403: ${denied.message}` });
   });
-});
 
-describe("Cluster.patchDeployment()", () => {
-  it("sends a strategic-merge PATCH as field manager figwasp", async (t) => {
-    const stub = await serveApi(t, { [`PATCH ${apps}/deployments/api`]: {} });
-    await (await connect()).patchDeployment("shop", "api", { a: 1 });
-    const [{ path, headers, body } = assert.fail()] = stub.requests;
-    assert.equal(path, `${apps}/deployments/api?fieldManager=figwasp`);
-    assert.equal(headers["content-type"], "application/strategic-merge-patch+json");
-    assert.equal(body, '{"a":1}');
+  it("passes on a conflict and any other refusal", async (t) => {
+    await serveApi(t, { [`PATCH ${path}`]: { code: 409, message: "modified" } });
+    await assert.rejects(annotate(), { status: 409 });
+    await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: { code: 500 } });
+    await assert.rejects(annotate(), { status: 500 });
   });
 });

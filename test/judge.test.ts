@@ -3,30 +3,36 @@ import { describe, it } from "node:test";
 import {
   type ContainerFacts,
   type ContainerVerdict,
-  currentPods,
+  countingPods,
+  type Explanation,
   judgeContainer,
   judgeWorkload,
   type Lookup,
-  parseReference,
+  type Pod,
   reasonToPass,
+  restartedFor,
   type Running,
   type Workload,
+  type WorkloadVerdict,
 } from "../figwasp.ts";
-import { aPod, aWorkload, revisions, verdicts } from "./support/cluster.ts";
+import { aPod, aWorkload, verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 
-const resolved = (...children: string[]): Lookup => {
-  return { kind: "resolved", digest: digestOf("new"), children: children.map(digestOf) };
+const resolved = (explained: Partial<Record<keyof Explanation, string[]>> = {}): Lookup => {
+  const of = (key: keyof Explanation) => (explained[key] ?? []).map(digestOf);
+  const [children, configs, equivalent, absent] = [of("children"), of("configs"), of("equivalent"), of("absent")];
+  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, absent };
 };
 const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
 const imageId = (word: string): Running => ({ digest: digestOf(word), isImageId: true });
-const noReason: Running = { reason: "the container has not started" };
+const notStarted: Running = { reason: "the container has not started" };
+const imported: Running = { reason: "the image was imported into the node" };
 const lost: Lookup = { kind: "failed", error: new Error("no answer") };
+const unreadConfigs: Lookup = { ...resolved(), configs: undefined } as Lookup;
 
 function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acme/api:1.2"): ContainerFacts {
   return {
     image,
-    reference: parseReference(image),
     pods: pods.map(([found, pullPolicy = "Always"], at) => ({ pod: `p${at + 1}`, pullPolicy, running: found })),
     ...(lookup && { lookup }),
   };
@@ -34,21 +40,39 @@ function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acm
 
 describe("judgeContainer()", () => {
   const pinned = `ghcr.io/acme/api:1.2@${digestOf("old")}`;
+  const children = ["amd64", "arm64"];
   const rows: [string, ContainerFacts, ContainerVerdict["kind"], RegExp?][] = [
+    // Each row of the table of container verdicts.
     ["the tag's digest", facts([[running("new")]], resolved()), "current"],
-    ["a child of the tag's index", facts([[running("amd64")]], resolved("amd64", "arm64")), "current"],
-    ["an older digest", facts([[running("old")]], resolved("amd64")), "outdated"],
-    ["an image ID that is not in the set", facts([[imageId("old")]], resolved()), "unknown", /p1: .*not a registry/],
-    ["no digest yet", facts([[noReason]], resolved()), "unknown", /p1: the container has not started/],
+    ["a child of the tag's index", facts([[running("amd64")]], resolved({ children })), "current"],
+    ["the config of one of its images", facts([[imageId("c")]], resolved({ configs: ["c"] })), "current"],
+    ["an equivalent index", facts([[running("old")]], resolved({ equivalent: ["old"] })), "current"],
+    ["an older digest", facts([[running("old")]], resolved({ children })), "outdated"],
+    [
+      "a digest that the repository does not have",
+      facts([[running("old")]], resolved({ absent: ["old"] })),
+      "outdated",
+    ],
+    ["another image ID", facts([[imageId("old")]], resolved({ configs: ["c"] })), "outdated"],
+    [
+      "an image ID without configs to compare",
+      facts([[imageId("old")]], unreadConfigs),
+      "unknown",
+      /cannot be compared/,
+    ],
+    ["no digest yet", facts([[notStarted]], resolved()), "unknown", /p1: the container has not started/],
+    ["an imported image", facts([[imported]], resolved()), "unknown", /p1: the image was imported/],
     ["no lookup made", facts([[running("old")]]), "unknown", /was not asked/],
     ["no pod with the container", facts([], resolved()), "unknown", /no pod/],
     ["a failed lookup", facts([[running("old")]], lost), "failed"],
     ["an image pinned by digest", facts([[running("old")]], resolved(), pinned), "skipped", /pinned by digest/],
     ["pull policy IfNotPresent", facts([[running("old"), "IfNotPresent"]], resolved()), "skipped", /set it to Always/],
     ["pull policy Never", facts([[running("old"), "Never"]], resolved()), "skipped", /imagePullPolicy is Never/],
-    ["outdated beside a failed one", facts([[noReason], [running("old")]], resolved()), "outdated"],
-    ["unknown beside a current one", facts([[running("new")], [noReason]], resolved()), "unknown"],
-    ["failed beside an unknown one", facts([[noReason], [running("old")]], lost), "failed"],
+    // The worst of several pods.
+    ["outdated beside unknown", facts([[notStarted], [running("old")]], resolved()), "outdated"],
+    ["outdated beside current", facts([[running("new")], [running("old")]], resolved()), "outdated"],
+    ["unknown beside current", facts([[running("new")], [notStarted]], resolved()), "unknown"],
+    ["failed beside unknown", facts([[notStarted], [running("old")]], lost), "failed"],
     [
       "current where another pod would not pull",
       facts([[running("old"), "Never"], [running("new")]], resolved()),
@@ -64,21 +88,25 @@ describe("judgeContainer()", () => {
   }
 
   it("names both digests and every outdated pod", () => {
-    const given = facts([[running("old")], [running("new")], [running("older")]], resolved());
-    const expected = { kind: "outdated", running: digestOf("old"), resolved: digestOf("new"), pods: ["p1", "p3"] };
-    assert.deepEqual(judgeContainer(given), expected);
-  });
-
-  it("fails with the parser's words for an image that is none", () => {
-    const error = new SyntaxError("Cannot parse image");
-    assert.deepEqual(judgeContainer({ ...facts([]), reference: error }), { kind: "failed", error });
+    const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ absent: ["old"] }));
+    const digests = { running: digestOf("old"), resolved: digestOf("new") };
+    assert.deepEqual(judgeContainer(given), { kind: "outdated", ...digests, pods: ["p1", "p3"], isAbsent: true });
   });
 });
 
 describe("judgeWorkload()", () => {
-  const pods = [aPod("p1", "old")];
+  const now = new Date("2026-11-21T12:00:00Z");
   const { current, outdated, unknown, skipped, failed } = verdicts;
-  const rows: [string, ContainerVerdict[], string][] = [
+
+  function judge(
+    containers: Record<string, ContainerVerdict>,
+    pods: Pod[] = [aPod("p1", "old")],
+    retryIntervalMs?: number,
+  ) {
+    return judgeWorkload({ pods, containers: new Map(Object.entries(containers)), now, retryIntervalMs });
+  }
+
+  const rows: [string, ContainerVerdict[], WorkloadVerdict["kind"]][] = [
     ["every container is current", [current, current], "current"],
     ["current beside skipped", [current, skipped], "current"],
     ["an outdated container", [current, outdated], "restarted"],
@@ -89,65 +117,115 @@ describe("judgeWorkload()", () => {
   ];
   for (const [what, given, kind] of rows) {
     it(`finds ${kind}: ${what}`, () => {
-      const containers = new Map(given.map((verdict, at) => [`c${at}`, verdict]));
-      assert.equal(judgeWorkload(pods, containers).kind, kind);
+      const containers = Object.fromEntries(given.map((verdict, at) => [`c${at}`, verdict]));
+      assert.equal(judge(containers).kind, kind);
     });
   }
 
   it("names every outdated container with its resolved digest", () => {
-    const containers = new Map<string, ContainerVerdict>([
-      ["a", outdated],
-      ["b", current],
-      ["c", outdated],
-    ]);
     const expected = { a: digestOf("new"), c: digestOf("new") };
-    assert.deepEqual(judgeWorkload(pods, containers), { kind: "restarted", outdated: expected });
+    assert.deepEqual(judge({ a: outdated, b: current, c: outdated }), { kind: "restarted", outdated: expected });
   });
 
   it("waits while no pod of the current revision has started", () => {
-    for (const none of [[], [aPod("p1", "")]]) {
-      assert.equal(judgeWorkload(none, new Map([["app", unknown]])).kind, "waiting");
-    }
+    for (const none of [[], [aPod("p1", "")]]) assert.equal(judge({ app: unknown }, none).kind, "waiting");
   });
+
+  const restarted = (digests: Record<string, string>, at = "2026-11-21T11:00:00Z") => ({
+    annotations: { "kubectl.kubernetes.io/restartedAt": at, "figwasp/restarted-for": JSON.stringify(digests) },
+  });
+  const again = [aPod("p1", "old", restarted({ app: digestOf("new") }))];
+
+  it("does not converge where the pods come from the restart for this very digest", () => {
+    const verdict = judge({ app: outdated }, again);
+    assert(verdict.kind === "not converged");
+    assert.match(
+      verdict.reason,
+      /^app was restarted for sha256:\w+ at 2026-11-21T11:00:00Z, and the nodes pulled sha256:/,
+    );
+    assert.match(
+      verdict.reason,
+      /Likely they pull through a mirror or cache that still serves an older image; or a proxy/,
+    );
+    assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL$/);
+  });
+
+  it("names a rewriting proxy first where the repository does not have the running digest", () => {
+    const verdict = judge({ app: { ...outdated, isAbsent: true } }, again);
+    assert(verdict.kind === "not converged");
+    assert.match(verdict.reason, /Likely a proxy rewrites the image, .*; or they pull through a mirror/);
+  });
+
+  const guards: [string, Pod[], WorkloadVerdict["kind"]][] = [
+    ["for another digest", [aPod("p1", "old", restarted({ app: digestOf("other") }))], "restarted"],
+    ["for another container", [aPod("p1", "old", restarted({ web: digestOf("new") }))], "restarted"],
+    [
+      "by somebody else",
+      [aPod("p1", "old", { annotations: { "kubectl.kubernetes.io/restartedAt": "x" } })],
+      "restarted",
+    ],
+    [
+      "with a note that is not figwasp's",
+      [aPod("p1", "old", { annotations: { "figwasp/restarted-for": "?" } })],
+      "restarted",
+    ],
+    ["for this digest, beside a pod that was not", [...again, aPod("p2", "old")], "not converged"],
+  ];
+  for (const [what, pods, kind] of guards) {
+    it(`finds ${kind} after a restart ${what}`, () => assert.equal(judge({ app: outdated }, pods).kind, kind));
+  }
+
+  it("restarts for another container's new digest, and keeps to itself what did not converge", () => {
+    const verdict = judge({ app: outdated, web: outdated }, again);
+    assert.deepEqual(verdict, { kind: "restarted", outdated: { app: digestOf("new"), web: digestOf("new") } });
+  });
+
+  it("restarts once more for the same digest when the retry interval has passed", () => {
+    const hour = 3_600_000;
+    assert.equal(judge({ app: outdated }, again, hour).kind, "restarted");
+    assert.equal(judge({ app: outdated }, again, hour + 1).kind, "not converged");
+    const undated = [aPod("p1", "old", restarted({ app: digestOf("new") }, "soon"))];
+    assert.equal(judge({ app: outdated }, undated, hour).kind, "not converged");
+  });
+});
+
+describe("restartedFor()", () => {
+  for (const text of ["", "null", "[]", "1", '"x"', "{"]) {
+    it(`takes ${JSON.stringify(text)} for nothing`, () => {
+      assert.deepEqual(Object.keys(restartedFor({ "figwasp/restarted-for": text })), []);
+    });
+  }
 });
 
 describe("reasonToPass()", () => {
-  const rows: [string, Partial<Workload>, string | undefined][] = [
-    ["a settled Deployment", {}, undefined],
-    ["a paused Deployment", { isPaused: true }, "skipped"],
-    ["one scaled to zero", { replicas: 0 }, "skipped"],
-    ["one whose controller has not seen the template", { isObserved: false }, "waiting"],
-    ["one without a ReplicaSet yet", { revision: "" }, "waiting"],
+  const rows: [string, Partial<Workload>, string | undefined, RegExp?][] = [
+    ["a settled workload", {}, undefined],
+    ["a paused Deployment", { isPaused: true }, "skipped", /kubectl rollout resume/],
+    ["one that replaces pods on deletion alone", { isOnDelete: true }, "skipped", /OnDelete: delete its pods/],
+    ["one scaled to zero", { replicas: 0 }, "skipped", /scaled to zero/],
+    ["one whose controller has not seen the template", { isObserved: false }, "waiting", /has not seen/],
   ];
-  for (const [what, changes, kind] of rows) {
-    it(`finds ${kind ?? "nothing"} for ${what}`, () => assert.equal(reasonToPass(aWorkload(changes))?.kind, kind));
+  for (const [what, changes, kind, reason = /(?:)/] of rows) {
+    it(`finds ${kind ?? "nothing"} for ${what}`, () => {
+      const verdict = reasonToPass(aWorkload(changes));
+      assert.equal(verdict?.kind, kind);
+      if (verdict && "reason" in verdict) assert.match(verdict.reason, reason);
+    });
   }
 });
 
-describe("currentPods()", () => {
-  const names = (...pods: Parameters<typeof aPod>[]) => {
-    const listed = pods.map((given) => aPod(...given));
-    return currentPods(aWorkload(), revisions, listed).map(({ name }) => name);
-  };
-
-  it("keeps the pods of the newest ReplicaSet, running or pending", () => {
-    assert.deepEqual(names(["a", "x"], ["b", "", { phase: "Pending" }]), ["a", "b"]);
-  });
-
-  const others: [string, Parameters<typeof aPod>[2]][] = [
-    ["of an older ReplicaSet", { ownerUid: "uid-rs1" }],
-    ["of another owner", { ownerUid: "uid-other" }],
-    ["of no owner", { ownerUid: "" }],
-    ["that is terminating", { isTerminating: true }],
-    ["that has succeeded", { phase: "Succeeded" }],
-    ["that has failed or was evicted", { phase: "Failed" }],
+describe("countingPods()", () => {
+  const rows: [string, Partial<Pod>, boolean][] = [
+    ["running", {}, true],
+    ["pending", { phase: "Pending" }, true],
+    ["terminating", { isTerminating: true }, false],
+    ["succeeded", { phase: "Succeeded" }, false],
+    ["failed or evicted", { phase: "Failed" }, false],
   ];
-  for (const [what, changes] of others) {
-    it(`leaves out a pod ${what}`, () => assert.deepEqual(names(["a", "x"], ["b", "x", changes]), ["a"]));
+  for (const [what, changes, counts] of rows) {
+    it(`${counts ? "keeps" : "leaves out"} a pod that is ${what}`, () => {
+      const pod = aPod("p1", "x", changes);
+      assert.deepEqual(countingPods([pod]), counts ? [pod] : []);
+    });
   }
-
-  it("does not take another workload's ReplicaSet of the same number", () => {
-    const foreign = [{ uid: "uid-rs2", ownerUid: "uid-other", revision: "2" }];
-    assert.deepEqual(currentPods(aWorkload(), foreign, [aPod("a", "x")]), []);
-  });
 });

@@ -2,18 +2,21 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
-import { ApiError, type Cluster, main, type Pod, type Workload } from "../figwasp.ts";
+import { type Cluster, type Kind, main, type Pod, type Workload } from "../figwasp.ts";
+import { HttpError } from "../transport.ts";
 import { serveApi } from "./support/api.ts";
-import { aPod, aWorkload, revisions } from "./support/cluster.ts";
+import { aPod, aWorkload } from "./support/cluster.ts";
 import { digestOf, imageOf, indexOver, serveRegistry, sha256, type StubRegistry } from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 
-const env = { FIGWASP_TARGET_DEPLOYMENT: "api", FIGWASP_CERTS_DIR: "/nowhere" };
+const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
 
 interface Scene {
   workload?: Partial<Workload>;
   pods?: Pod[];
-  patch?: () => void;
+  /** What is in the cluster besides, for a selector to find. */
+  listed?: Partial<Record<Kind, () => Partial<Workload>[]>>;
+  onPatch?: () => void;
   env?: Record<string, string>;
 }
 
@@ -21,25 +24,39 @@ interface Outcome {
   code: number;
   lines: string[];
   errors: string[];
-  patches: { namespace: string; name: string; patch: unknown }[];
+  patches: { subject: string; annotations: Record<string, string> }[];
+  lists: string[];
 }
 
 /** Runs `main` against a cluster of plain data. */
-async function run({ workload, pods = [], patch = () => {}, env: variables = {} }: Scene): Promise<Outcome> {
-  const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [] };
+async function run({
+  workload,
+  pods = [],
+  listed = {},
+  onPatch = () => {},
+  env: variables = env,
+}: Scene): Promise<Outcome> {
+  const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [], lists: [] };
   const cluster: Cluster = {
     namespace: "shop",
-    getDeployment: async (namespace, name) => aWorkload({ namespace, name, ...workload }),
-    listReplicaSets: async () => revisions,
+    getWorkload: async (kind, namespace, name) => {
+      if (name === "lost") throw new HttpError(404, "not found");
+      return aWorkload({ kind, namespace, name, ...workload });
+    },
+    listWorkloads: async (kind, namespace, selector) => {
+      outcome.lists.push(`${kind} in ${namespace} by ${selector}`);
+      return (listed[kind]?.() ?? []).map((changes) => aWorkload({ kind, ...workload, ...changes }));
+    },
+    findRevision: async () => ({ ownerUid: "uid-rs2", selector: "x" }),
     listPods: async () => pods,
-    patchDeployment: async (namespace, name, body) => {
-      outcome.patches.push({ namespace, name, patch: body });
-      patch();
+    annotateTemplate: async ({ kind, namespace, name }, annotations) => {
+      outcome.patches.push({ subject: `${kind} ${namespace}/${name}`, annotations });
+      onPatch();
     },
   };
   outcome.code = await main(
     [],
-    { ...env, ...variables },
+    { FIGWASP_CERTS_DIR: "/nowhere", ...variables },
     {
       fetch,
       connect: async () => cluster,
@@ -74,13 +91,13 @@ describe("main()", () => {
       `deployment shop/api, container app (${stub.host}/app:latest): outdated, ` +
         `running ${running} in 1 of 2 pods, resolved ${resolved}`,
       "deployment shop/api: restarted, outdated: app",
+      "1 workload: 1 restarted",
     ]);
     const annotations = {
       "kubectl.kubernetes.io/restartedAt": "2026-11-21T10:00:00Z",
       "figwasp/restarted-for": JSON.stringify({ app: resolved }),
     };
-    const patch = { metadata: { resourceVersion: "7" }, spec: { template: { metadata: { annotations } } } };
-    assert.deepEqual(patches, [{ namespace: "shop", name: "api", patch }]);
+    assert.deepEqual(patches, [{ subject: "deployment shop/api", annotations }]);
   });
 
   it("changes nothing where every pod runs the tag's digest", async (t) => {
@@ -95,8 +112,9 @@ describe("main()", () => {
   it("looks in the named namespace, else in the cluster's own", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const scene = { workload, pods: [podOf("v1")] };
-    assert.equal((await run(scene)).patches[0]?.namespace, "shop");
-    assert.equal((await run({ ...scene, env: { FIGWASP_TARGET_NAMESPACE: "other" } })).patches[0]?.namespace, "other");
+    assert.equal((await run(scene)).patches[0]?.subject, "deployment shop/api");
+    const elsewhere = await run({ ...scene, env: { ...env, FIGWASP_TARGET_NAMESPACE: "other" } });
+    assert.equal(elsewhere.patches[0]?.subject, "deployment other/api");
   });
 
   it("takes a child of the index as the same content", async (t) => {
@@ -123,7 +141,7 @@ describe("main()", () => {
     for (const [what, scene, last] of scenes) {
       const { code, lines, patches } = await run(scene);
       assert.deepEqual([code, patches], [0, []], what);
-      assert.match(lines.at(-1) ?? "", last);
+      assert.match(lines.at(-2) ?? "", last);
     }
     assert.deepEqual(stub.requests, []);
   });
@@ -132,7 +150,7 @@ describe("main()", () => {
     const workload = { containers: [{ name: "app", image: "127.0.0.1:4/app:latest" }] };
     const { code, lines, patches } = await run({ workload, pods: [podOf("v1")] });
     assert.deepEqual([code, patches], [1, []]);
-    assert.match(lines[1] ?? "", /^deployment shop\/api: failed, Cannot resolve "127.0.0.1:4\/app:latest": HEAD http/);
+    assert.match(lines[1] ?? "", /^deployment shop\/api: failed, no answer for app$/);
   });
 
   it("restarts for one container, and still fails, where the lookup of another failed", async (t) => {
@@ -146,7 +164,90 @@ describe("main()", () => {
     const { code, lines, patches } = await run({ workload: { containers }, pods: pod ? [pod] : [] });
     assert.equal(code, 1);
     assert.equal(patches.length, 1);
-    assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app");
+    assert.equal(lines.at(-2), "deployment shop/api: restarted, outdated: app");
+  });
+
+  it("keeps what an earlier restart of another container was for, and forgets containers that are gone", async (t) => {
+    const { stub } = await aRegistry(t, "v2");
+    const containers = [
+      { name: "app", image: `${stub.host}/app:latest` },
+      { name: "web", image: `ghcr.io/a/b@${digestOf("x")}` },
+    ];
+    const earlier = JSON.stringify({ web: "sha256:w", gone: "sha256:g", app: "sha256:a" });
+    const workload = { containers, annotations: { "figwasp/restarted-for": earlier } };
+    const { patches } = await run({ workload, pods: [podOf("v1")] });
+    const expected = { web: "sha256:w", app: sha256(imageOf("v2").body) };
+    assert.deepEqual(JSON.parse(patches[0]?.annotations["figwasp/restarted-for"] ?? ""), expected);
+  });
+
+  it("restarts once for a digest that the nodes do not pull, and says so with exit code 1", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const first = await run({ workload, pods: [podOf("v1")] });
+    const pods = [{ ...podOf("v1"), annotations: first.patches[0]?.annotations ?? {} }];
+    for (let again = 1; again <= 3; again++) {
+      const { code, lines, patches } = await run({ workload, pods });
+      assert.deepEqual([code, patches], [1, []]);
+      assert.match(lines[1] ?? "", /^deployment shop\/api: not converged, app was restarted for sha256:/);
+    }
+    const retried = await run({ workload, pods, env: { ...env, FIGWASP_RETRY_INTERVAL: "1ms" } });
+    assert.deepEqual([retried.code, retried.patches.length], [0, 1]);
+  });
+
+  it("finds by selector what carries the label, of every kind, in the namespace", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const listed = { deployment: () => [{ name: "a" }], statefulset: () => [{ name: "b" }], daemonset: () => [] };
+    const { code, lines, patches, lists } = await run({ workload, pods: [podOf("v1")], listed, env: {} });
+    assert.equal(code, 0);
+    assert.deepEqual(patches.map(({ subject }) => subject).toSorted(), ["deployment shop/a", "statefulset shop/b"]);
+    assert.deepEqual(lists, [
+      "deployment in shop by figwasp/target=true",
+      "statefulset in shop by figwasp/target=true",
+      "daemonset in shop by figwasp/target=true",
+    ]);
+    assert.equal(lines.at(-1), "2 workloads: 2 restarted");
+  });
+
+  it("looks in all namespaces, and at every workload, when told to", async () => {
+    const everywhere = await run({ env: { FIGWASP_ALL_NAMESPACES: "true", FIGWASP_TARGET_ALL: "true" } });
+    assert.equal(everywhere.lists[0], "deployment in undefined by ");
+    assert.deepEqual([everywhere.code, everywhere.lines], [0, ["0 workloads: none found"]]);
+  });
+
+  for (const [at, order] of [
+    ["lost", "a", "b"],
+    ["a", "lost", "b"],
+    ["a", "b", "lost"],
+  ].entries()) {
+    it(`restarts the others where one of them is not there: number ${at + 1}`, async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const names = order.map((name) => `sts/${name}`).join(",");
+      const scene = { workload: { ...workload }, pods: [podOf("v1")], env: { FIGWASP_TARGET_DEPLOYMENT: names } };
+      const { code, lines, patches } = await run(scene);
+      assert.equal(code, 1);
+      assert.deepEqual(patches.map(({ subject }) => subject).toSorted(), ["statefulset shop/a", "statefulset shop/b"]);
+      assert(lines.includes("statefulset shop/lost: failed, Cannot read statefulset shop/lost: not found"));
+    });
+  }
+
+  it("restarts what it finds where one kind cannot be listed", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const listed = {
+      deployment: () => {
+        throw new HttpError(403, "cannot list deployments");
+      },
+      daemonset: () => [{ name: "a" }],
+    };
+    const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], listed, env: {} });
+    assert.deepEqual([code, patches.length], [1, 1]);
+    const reason = "Cannot list deployments in shop: cannot list deployments";
+    assert(lines.includes(`deployments in shop: failed, ${reason}`));
+  });
+
+  it("asks once for an image that several workloads run", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v1");
+    const listed = { deployment: () => ["a", "b", "c", "d", "e", "f"].map((name) => ({ name })) };
+    const { code } = await run({ workload, pods: [podOf("v1")], listed, env: {} });
+    assert.deepEqual([code, stub.requests.length], [0, 1]);
   });
 
   it("fails an image that cannot be parsed", async () => {
@@ -159,33 +260,38 @@ describe("main()", () => {
   it("judges again, once, where the Deployment changed in between", async (t) => {
     const { stub, workload } = await aRegistry(t, "v2");
     let conflicts = 1;
-    const patch = () => {
-      if (conflicts-- > 0) throw new ApiError(409, "the object has been modified");
+    const onPatch = () => {
+      if (conflicts-- > 0) throw new HttpError(409, "the object has been modified");
     };
-    const { code, patches } = await run({ workload, pods: [podOf("v1")], patch });
-    assert.deepEqual([code, patches.length, stub.requests.length], [0, 2, 2]);
+    const { code, patches } = await run({ workload, pods: [podOf("v1")], onPatch });
+    assert.deepEqual([code, patches.length, stub.lines().filter((line) => line.startsWith("HEAD")).length], [0, 2, 1]);
 
     conflicts = 2;
-    const again = await run({ workload, pods: [podOf("v1")], patch });
+    const again = await run({ workload, pods: [podOf("v1")], onPatch });
     assert.deepEqual([again.code, again.patches.length], [1, 2]);
-    assert.equal(again.lines.at(-1), "deployment shop/api: failed, Cannot restart: the object has been modified");
+    const reason = "Cannot restart deployment shop/api: the object has been modified";
+    assert.equal(again.lines.at(-2), `deployment shop/api: failed, ${reason}`);
   });
 
   it("fails where the restart is refused", async (t) => {
     const { workload } = await aRegistry(t, "v2");
-    const patch = () => {
-      throw new ApiError(403, 'cannot patch resource "deployments"');
+    const onPatch = () => {
+      throw new HttpError(403, 'cannot patch resource "deployments"');
     };
-    const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], patch });
+    const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], onPatch });
     assert.deepEqual([code, patches.length], [1, 1]);
-    assert.match(lines.at(-1) ?? "", /failed, Cannot restart: cannot patch resource "deployments"$/);
+    assert.match(
+      lines.at(-2) ?? "",
+      /failed, Cannot restart deployment shop\/api: cannot patch resource "deployments"$/,
+    );
   });
 
   it("answers a bad variable with 2 and one line, before any request", async () => {
-    const { code, lines, errors } = await run({ env: { FIGWASP_CLIENT_TIMEOUT: "soon" } });
+    const { code, lines, errors } = await run({ env: { ...env, FIGWASP_CLIENT_TIMEOUT: "soon" } });
     assert.deepEqual([code, lines], [2, []]);
-    const needed = "a positive Go duration is needed, such as 30s or 1m30s";
-    assert.deepEqual(errors, [`figwasp: Cannot use FIGWASP_CLIENT_TIMEOUT "soon": ${needed}`]);
+    const needed = "a positive Go duration, such as 30s or 1m30s, is needed";
+    const what = "--client-timeout (FIGWASP_CLIENT_TIMEOUT)";
+    assert.deepEqual(errors, [`figwasp: Cannot use ${what} "soon": ${needed}`]);
   });
 
   it("shows a stack for a mistake of its own alone", async () => {
@@ -222,15 +328,11 @@ describe("node figwasp.ts", () => {
     return { child, ended };
   }
 
-  it("prints one line and exits 2 without a Deployment, and without a cluster", async () => {
-    assert.deepEqual(await start({}).ended, {
-      code: 2,
-      stdout: "",
-      stderr: "figwasp: Cannot start: FIGWASP_TARGET_DEPLOYMENT is not set, the name of a Deployment is needed\n",
-    });
-    const { code, stderr } = await start(env).ended;
-    assert.equal(code, 2);
+  it("prints one line and exits 2 without a cluster, and for a bad variable", async () => {
+    const { code, stdout, stderr } = await start({}).ended;
+    assert.deepEqual([code, stdout], [2, ""]);
     assert.match(stderr, /^figwasp: Cannot find a cluster: a kubeconfig with a current context is needed, .*\n$/);
+    assert.equal((await start({ FIGWASP_RUN_TIMEOUT: "x" }).ended).code, 2);
   });
 
   it("prints the help on standard output", async () => {
@@ -241,11 +343,11 @@ describe("node figwasp.ts", () => {
 
   it("exits 1 with one line where the Deployment is not there", async (t) => {
     const stub = await serveApi(t, {});
-    const { code, stderr } = await start({ ...env, KUBECONFIG: process.env["KUBECONFIG"] ?? "" }).ended;
+    const { code, stdout } = await start({ ...env, KUBECONFIG: process.env["KUBECONFIG"] ?? "" }).ended;
     assert.equal(code, 1);
     const path = "/apis/apps/v1/namespaces/shop/deployments/api";
-    const reason = `GET ${path} returned 404: no such thing`;
-    assert.equal(stderr, `figwasp: Cannot read deployment "shop/api": ${reason}\n`);
+    const reason = `Cannot read deployment shop/api: GET ${path} returned 404: no such thing`;
+    assert.equal(stdout, `deployment shop/api: failed, ${reason}\n1 workload: 1 failed\n`);
     assert.deepEqual(stub.lines(), [`GET ${path}`]);
   });
 
@@ -253,9 +355,9 @@ describe("node figwasp.ts", () => {
     const stub = await serve(t, () => {});
     await serveApi(t, {});
     const variables = { ...env, KUBECONFIG: await kubeconfigOf(t, stub.host), FIGWASP_RUN_TIMEOUT: "100ms" };
-    const { code, stderr } = await start(variables).ended;
+    const { code, stdout } = await start(variables).ended;
     assert.equal(code, 1);
-    assert.match(stderr, /was ended: The operation was aborted due to timeout\n$/);
+    assert.match(stdout, /was ended: The operation was aborted due to timeout\n1 workload: 1 failed\n$/);
   });
 
   it("ends on SIGTERM, and says so", async (t) => {
@@ -264,9 +366,11 @@ describe("node figwasp.ts", () => {
     const { child, ended } = start({ ...env, KUBECONFIG: await kubeconfigOf(t, stub.host) });
     await asked.promise;
     child.kill("SIGTERM");
-    const { code, stderr } = await ended;
+    const { code, stdout } = await ended;
     assert.equal(code, 1);
-    assert.match(stderr, /^figwasp: Cannot read deployment "shop\/api": .* was ended: SIGTERM was received\n$/);
+    const reason =
+      /^deployment shop\/api: failed, Cannot read deployment shop\/api: .* was ended: SIGTERM was received\n/;
+    assert.match(stdout, reason);
   });
 });
 

@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { lookUp, parseChallenges, parseReference, type Reference, type Running } from "../figwasp.ts";
-import { digestOf, imageOf, indexOver, openRegistry, serveRegistry, sha256, types } from "./support/registry.ts";
+import { type Digest, lookUp, parseChallenges, parseReference, type Reference, type Running } from "../figwasp.ts";
+import {
+  digestOf,
+  imageOf,
+  indexOf,
+  indexOver,
+  openRegistry,
+  serveRegistry,
+  sha256,
+  type StoredManifest,
+  types,
+} from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 
 const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
@@ -253,7 +263,7 @@ describe("Registry and its hosts folder", () => {
     ["a.localhost:4/app", "http://a.localhost:4/v2/app"],
     ["[::1]:4/app", "http://[::1]:4/v2/app"],
     ["localhost/app", "https://localhost/v2/app"],
-    ["localhost:443/app", "https://localhost/v2/app"],
+    ["localhost:443/app", "https://localhost:443/v2/app"],
     ["127.0.0.1.evil.test:4/app", "https://127.0.0.1.evil.test:4/v2/app"],
     ["localhost.evil.test:4/app", "https://localhost.evil.test:4/v2/app"],
     ["evil-localhost:4/app", "https://evil-localhost:4/v2/app"],
@@ -277,38 +287,132 @@ describe("Registry and its hosts folder", () => {
 });
 
 describe("lookUp()", () => {
+  const nothing = { children: [], configs: [], equivalent: [], absent: [] };
+
   it("does not look into the index when every pod runs the tag's digest", async (t) => {
     const stub = await serveRegistry(t);
-    const index = indexOver(digestOf("amd64"));
-    stub.manifests.set("latest", index);
-    const pods: Running[] = [{ digest: sha256(index.body), isImageId: false }, { reason: "has not started" }];
-    const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), pods);
-    assert.deepEqual(lookup, { kind: "resolved", digest: sha256(index.body), children: [] });
+    const index = stub.put("latest", indexOver(digestOf("amd64")));
+    const pods: Running[] = [{ digest: index, isImageId: false }, { reason: "has not started" }];
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), pods);
+    assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing });
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
   });
 
-  it("gets the children of the index, by its digest, when a pod runs another one", async (t) => {
+  it("gets the index, by its digest, when a pod runs one of its children", async (t) => {
     const stub = await serveRegistry(t);
-    const index = indexOver(digestOf("amd64"), digestOf("arm64"));
-    stub.manifests.set("latest", index);
-    const registry = await openRegistry(t);
-    for (const pods of [[running("amd64")], [running("old")]]) {
-      const lookup = await lookUp(registry, stub.reference("latest"), pods);
-      const children = [digestOf("amd64"), digestOf("arm64")];
-      assert.deepEqual(lookup, { kind: "resolved", digest: sha256(index.body), children });
-    }
-    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${sha256(index.body)}`]);
+    const index = stub.put("latest", indexOver(digestOf("amd64"), digestOf("arm64")));
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("amd64")]);
+    const children = [digestOf("amd64"), digestOf("arm64")];
+    assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing, children });
+    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${index}`]);
   });
 
-  it("finds no children in the manifest of a single image", async (t) => {
+  it("finds a running digest absent that the repository does not have", async (t) => {
     const stub = await serveRegistry(t);
-    stub.manifests.set("latest", imageOf("v2"));
-    const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), [running("old")]);
-    assert.deepEqual(lookup, { kind: "resolved", digest: sha256(imageOf("v2").body), children: [] });
+    const digest = stub.put("latest", imageOf("v2"));
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("gone"), running("gone")]);
+    assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("gone")] });
+    assert.equal(stub.requests.length, 3);
+  });
+
+  // Each: what the pods run, what the tag points to now, and whether that is the same image.
+  const amd = { os: "linux", architecture: "amd64" };
+  const arm = { os: "linux", architecture: "arm64" };
+  const attestation = { os: "unknown", architecture: "unknown" };
+  type Put = (stored: StoredManifest) => Digest;
+  const pairs: [string, (put: Put) => StoredManifest, (put: Put) => StoredManifest, boolean][] = [
+    [
+      "another attestation",
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("x")), attestation]),
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("y")), attestation]),
+      true,
+    ],
+    [
+      "another platform added",
+      (put) => indexOf([put(imageOf("a")), amd]),
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("b")), arm]),
+      true,
+    ],
+    [
+      "another image of one platform",
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("b")), arm]),
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("c")), arm]),
+      false,
+    ],
+    [
+      "a platform removed",
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("b")), arm]),
+      (put) => indexOf([put(imageOf("a")), amd]),
+      false,
+    ],
+    ["another manifest of the same config", () => imageOf("a", "note 1"), () => imageOf("a", "note 2"), true],
+    ["another config", () => imageOf("a"), () => imageOf("b"), false],
+    [
+      "an index over what was a single image",
+      () => imageOf("a", "note 1"),
+      (put) => indexOf([put(imageOf("b")), arm], [put(imageOf("a")), amd]),
+      true,
+    ],
+    [
+      "a single image of what was an index",
+      (put) => indexOf([put(imageOf("a")), amd]),
+      () => imageOf("a", "note 1"),
+      true,
+    ],
+    ["an index of nothing", () => indexOf([digestOf("x"), attestation]), () => imageOf("a"), false],
+  ];
+  for (const [what, old, fresh, isSame] of pairs) {
+    it(`finds ${isSame ? "the same" : "other"} content: ${what}`, async (t) => {
+      const stub = await serveRegistry(t);
+      const was = stub.put(
+        "was",
+        old((stored) => stub.put(sha256(stored.body), stored)),
+      );
+      stub.put(
+        "latest",
+        fresh((stored) => stub.put(sha256(stored.body), stored)),
+      );
+      const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
+      assert(lookup.kind === "resolved");
+      assert.deepEqual(lookup.equivalent, isSame ? [was] : []);
+      assert.equal(stub.lines().filter((line) => line.startsWith("HEAD")).length, 1);
+      assert.equal(new Set(stub.lines()).size, stub.requests.length, "no manifest is read twice");
+    });
+  }
+
+  it("reads the configs of the tag's images for a running image ID", async (t) => {
+    const stub = await serveRegistry(t);
+    const child = stub.put("amd", imageOf("a"));
+    stub.put("latest", indexOf([child, amd], [digestOf("x"), attestation]));
+    const pods: Running[] = [{ digest: digestOf("a"), isImageId: true }];
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), pods);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual(lookup.configs, [digestOf("a")]);
+  });
+
+  it("does not know the configs of a manifest without one", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.put("latest", { body: "{}", type: types.manifest });
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [
+      { digest: digestOf("a"), isImageId: true },
+    ]);
+    assert(lookup.kind === "resolved");
+    assert.equal(lookup.configs, undefined);
+  });
+
+  it("fails, rather than guess, where a manifest cannot be had for another reason than absence", async (t) => {
+    const stub = await serve(t, ({ method, path }, response) => {
+      if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": sha256("{}") }).end();
+      if (path.endsWith(sha256("{}"))) return void response.end("{}");
+      response.writeHead(500).end();
+    });
+    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    assert(lookup.kind === "failed");
+    assert.match(lookup.error.message, /returned 500 Internal Server Error$/);
   });
 
   const unreadable: [string, (text: string) => string, RegExp][] = [
-    ["other bytes than the digest's", (text) => `${text} `, /returned other bytes than those of that digest/],
+    ["other bytes than the digest's", (text) => `${text} `, /the registry gave other bytes for sha256:/],
     ["no end of bytes", () => "x".repeat(5 * 1024 * 1024), /is longer than 4194304 bytes/],
   ];
   for (const [what, change, message] of unreadable) {
@@ -318,9 +422,9 @@ describe("lookUp()", () => {
         response.writeHead(200, { "docker-content-digest": sha256(body), "content-type": types.index });
         response.end(method === "HEAD" ? undefined : change(body));
       });
-      const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+      const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
       assert(lookup.kind === "failed");
-      assert.match(lookup.error.message, /^Cannot resolve "127.0.0.1:\d+\/app:latest": /);
+      assert.match(lookup.error.message, /^Cannot resolve "127.0.0.1:\d+\/app": /);
       assert.match(lookup.error.message, message);
     });
   }
@@ -329,9 +433,9 @@ describe("lookUp()", () => {
     it(`fails where the index is ${body}`, async (t) => {
       const stub = await serveRegistry(t);
       stub.manifests.set("latest", { body, type: types.index });
-      const lookup = await lookUp(await openRegistry(t), stub.reference("latest"), [running("old")]);
+      const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("old")]);
       assert(lookup.kind === "failed");
-      assert.match(lookup.error.message, /an index whose children have no digests/);
+      assert.match(lookup.error.message, /the index sha256:\w+ has children without digests/);
     });
   }
 
@@ -340,7 +444,7 @@ describe("lookUp()", () => {
       if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": digestOf("v2") }).end();
       response.writeHead(404).end(JSON.stringify({ errors: [{ code: "MANIFEST_UNKNOWN", message: "no" }] }));
     });
-    const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
     assert.match(lookup.error.message, /returned 404 Not Found \(MANIFEST_UNKNOWN\)$/);
   });
@@ -352,7 +456,7 @@ describe("lookUp()", () => {
       response.write("{");
       setTimeout(() => response.destroy(), 20);
     });
-    const lookup = await lookUp(await openRegistry(t), parseReference(`${stub.host}/app`), [running("old")]);
+    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
     assert.match(
       lookup.error.message,

@@ -1,4 +1,4 @@
-import type { ContainerVerdict, Pod, Revision, Workload } from "../../figwasp.ts";
+import type { ContainerVerdict, Pod, Workload } from "../../figwasp.ts";
 import { digestOf } from "./registry.ts";
 
 /** A Deployment of one container, `app`, that has settled on its second revision. */
@@ -11,18 +11,15 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     resourceVersion: "7",
     isObserved: true,
     isPaused: false,
+    isOnDelete: false,
     replicas: 2,
     selector: "app=api",
     revision: "2",
+    annotations: {},
     containers: [{ name: "app", image: "ghcr.io/acme/api:1.2" }],
     ...changes,
   };
 }
-
-export const revisions: Revision[] = [
-  { uid: "uid-rs1", ownerUid: "uid-api", revision: "1" },
-  { uid: "uid-rs2", ownerUid: "uid-api", revision: "2" },
-];
 
 /** A running pod of the second revision; its image is told apart by a word. */
 export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Pod {
@@ -32,14 +29,15 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
     ownerUid: "uid-rs2",
     isTerminating: false,
     phase: "Running",
+    annotations: {},
     containers: [{ name: "app", pullPolicy: "Always", imageID }],
     ...changes,
   };
 }
 
 export const verdicts = {
-  current: { kind: "current", resolved: digestOf("new") },
-  outdated: { kind: "outdated", running: digestOf("old"), resolved: digestOf("new"), pods: ["p1"] },
+  current: { kind: "current", resolved: digestOf("new"), isEquivalent: false },
+  outdated: { kind: "outdated", running: digestOf("old"), resolved: digestOf("new"), pods: ["p1"], isAbsent: false },
   unknown: { kind: "unknown", reason: "who knows" },
   skipped: { kind: "skipped", reason: "pinned by digest" },
   failed: { kind: "failed", error: new Error("no answer") },

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fetch } from "undici";
-import { boundFetch, type Digest, parseReference, type Reference, Registry } from "../../figwasp.ts";
+import { type Digest, parseReference, type Reference, Registry } from "../../figwasp.ts";
+import { boundFetch } from "../../transport.ts";
 import { serve, type Stub } from "./serve.ts";
 
 export const types = {
@@ -27,6 +28,10 @@ export interface StoredManifest {
 export interface StubRegistry extends Stub {
   /** By tag; the digest finds it as well. */
   manifests: Map<string, StoredManifest>;
+  /** Stores a manifest under a tag, and gives its digest. */
+  put(tag: string, stored: StoredManifest): Digest;
+  /** The image's name, for a pod template. */
+  image(tag: string): string;
   reference(tag: string): Reference;
 }
 
@@ -50,18 +55,34 @@ export async function serveRegistry(t: TestContext, { withoutDigest = [] }: Stub
     response.writeHead(200, { ...digest, "content-type": found.type, "content-length": found.body.length });
     response.end(method === "HEAD" ? undefined : found.body);
   });
-  return { ...stub, manifests, reference: (tag) => parseReference(`${stub.host}/app:${tag}`) };
+  const put = (tag: string, stored: StoredManifest): Digest => {
+    manifests.set(tag, stored);
+    return sha256(stored.body);
+  };
+  const image = (tag: string) => `${stub.host}/app:${tag}`;
+  return { ...stub, manifests, put, image, reference: (tag) => parseReference(image(tag)) };
 }
 
-/** An index over children given by digest. */
+/** An index over children given by digest, of no stated platform. */
 export function indexOver(...children: Digest[]): StoredManifest {
-  const manifests = children.map((digest) => ({ mediaType: types.manifest, digest, size: 1 }));
+  return indexOf(...children.map((digest): [Digest] => [digest]));
+}
+
+/** An index over children given by digest and platform. */
+export function indexOf(...children: [Digest, object?][]): StoredManifest {
+  const manifests = children.map(([digest, platform]) => {
+    return { mediaType: types.manifest, digest, size: 1, platform };
+  });
   return { type: types.index, body: JSON.stringify({ schemaVersion: 2, mediaType: types.index, manifests }) };
 }
 
-/** An image manifest whose content is told apart by a word. */
-export function imageOf(word: string): StoredManifest {
-  return { type: types.manifest, body: JSON.stringify({ schemaVersion: 2, config: { digest: sha256(word) } }) };
+/** An image manifest whose config is told apart by a word; a note makes it another manifest of the same config. */
+export function imageOf(word: string, note?: string): StoredManifest {
+  const annotations = note === undefined ? undefined : { note };
+  return {
+    type: types.manifest,
+    body: JSON.stringify({ schemaVersion: 2, config: { digest: sha256(word) }, annotations }),
+  };
 }
 
 /** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
