@@ -1,49 +1,132 @@
 import assert from "node:assert/strict";
-import { Then, When } from "@cucumber/cucumber";
+import { type DataTable, defineParameterType, Then, When } from "@cucumber/cucumber";
 import type { FigwaspWorld } from "./support/world.ts";
+
+defineParameterType({ name: "kind", regexp: /Deployment|StatefulSet|DaemonSet/ });
+
+// --- On this machine, as on a laptop ---
+
+When("figwasp runs", async function (this: FigwaspWorld) {
+  await this.run();
+});
+
+When("figwasp runs {int} times", async function (this: FigwaspWorld, times: number) {
+  for (let time = 1; time <= times; time++) {
+    await this.run();
+    if (time === 1) await this.rolledOut();
+  }
+});
+
+When("figwasp runs with {string}", async function (this: FigwaspWorld, words: string) {
+  await this.run(words === "" ? [""] : words.split(" "));
+});
+
+When("figwasp runs and restarts the Deployment in vain", async function (this: FigwaspWorld) {
+  await this.run();
+  await this.rolledOut();
+  assertRun(await this.run(), 1, "not converged");
+});
+
+When("figwasp runs with a retry interval that has passed", async function (this: FigwaspWorld) {
+  await this.run([], { FIGWASP_RETRY_INTERVAL: "1s" });
+});
+
+// --- In the cluster ---
 
 When("figwasp runs as a Job", async function (this: FigwaspWorld) {
   await this.runJob();
 });
 
 When("figwasp runs as a Job for a Deployment named {string}", async function (this: FigwaspWorld, name: string) {
-  await this.runJob({ FIGWASP_TARGET_DEPLOYMENT: name });
+  await this.runJob({ env: { FIGWASP_TARGET_DEPLOYMENT: name } });
+});
+
+When("figwasp runs as a Job that asks the mirror", async function (this: FigwaspWorld) {
+  await this.runJob({ hostsToml: this.mirroredToml });
+});
+
+When("figwasp runs as a Job without the right to patch", async function (this: FigwaspWorld) {
+  const patch = '[{ "op": "replace", "path": "/rules/0/verbs", "value": ["get", "list"] }]';
+  await this.runJob({ patches: [{ target: { kind: "Role" }, patch }] });
 });
 
 When("figwasp runs as its CronJob", async function (this: FigwaspWorld) {
-  await this.runCronJob();
+  await this.runCronJob({ resources: ["deploy"], kind: "CronJob" });
 });
 
-When("figwasp runs on the laptop", async function (this: FigwaspWorld) {
-  await this.runLocally();
+When("figwasp runs in the cluster for all namespaces", async function (this: FigwaspWorld) {
+  this.atTheEnd(() => this.$`kubectl delete clusterrole,clusterrolebinding figwasp`);
+  await this.runCronJob({
+    resources: ["deploy/all-namespaces"],
+    kind: "CronJob",
+    env: { FIGWASP_ALL_NAMESPACES: "true" },
+  });
 });
 
-When("figwasp runs on the laptop for a Deployment named {string}", async function (this: FigwaspWorld, name: string) {
-  await this.runLocally({ FIGWASP_TARGET_DEPLOYMENT: name });
+When("figwasp runs by the manifests of figwasp v1", async function (this: FigwaspWorld) {
+  // They know no Pod Security Standard.
+  await this.$`kubectl label namespace ${this.namespace} pod-security.kubernetes.io/enforce=baseline --overwrite`;
+  const env = { FIGWASP_TARGET_DEPLOYMENT: "my-app" };
+  await this.runCronJob({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob", env });
 });
+
+// --- What it said ---
 
 Then("another run of figwasp starts no rollout", async function (this: FigwaspWorld) {
+  await this.rolledOut();
   const before = { pods: await this.podUids(), rollouts: await this.rollouts() };
-  await this.runJob();
-  assertRun(this, 0, "current, nothing to do");
+  assertRun(await this.run(), 0, "current, nothing to do");
   assert.deepEqual({ pods: await this.podUids(), rollouts: await this.rollouts() }, before);
 });
 
 Then("figwasp succeeds and says {string}", function (this: FigwaspWorld, words: string) {
-  assertRun(this, 0, words);
+  assertRun(this.lastRun, 0, words);
 });
 
 Then("figwasp fails and says {string}", function (this: FigwaspWorld, words: string) {
-  assertRun(this, 1, words);
+  assertRun(this.lastRun, 1, words);
 });
 
 Then("figwasp fails and names the registry", function (this: FigwaspWorld) {
-  assertRun(this, 1, this.registry.clusterUrl);
+  assertRun(this.lastRun, 1, this.registry.clusterUrl);
 });
 
-function assertRun({ lastRun }: FigwaspWorld, exitCode: number, words: string): void {
-  lastRun.isAsserted = true;
-  assert.equal(lastRun.exitCode, exitCode, lastRun.log);
-  assert(lastRun.log.includes(words), `figwasp did not say ${JSON.stringify(words)}:\n${lastRun.log}`);
-  assert.doesNotMatch(lastRun.log, /^\s+at /m, "figwasp printed a stack trace");
+Then(
+  "the first run succeeded, and all later ones failed and said {string}",
+  function (this: FigwaspWorld, words: string) {
+    const [first, ...later] = this.runs;
+    assert.equal(first?.exitCode, 0, first?.log);
+    for (const run of later) assertRun(run, 1, words);
+  },
+);
+
+Then("the last run says {string}", function (this: FigwaspWorld, words: string) {
+  assert(this.lastRun.log.includes(words), this.lastRun.log);
+});
+
+function assertRun(run: FigwaspWorld["lastRun"], exitCode: number, words: string): void {
+  run.isAsserted = true;
+  assert.equal(run.exitCode, exitCode, run.log);
+  assert(run.log.includes(words), `figwasp did not say ${JSON.stringify(words)}:\n${run.log}`);
+  assert.doesNotMatch(run.log, /^\s+at /m, "figwasp printed a stack trace");
 }
+
+// --- What it asked of the API server ---
+
+Then("the API server was asked for exactly this:", async function (this: FigwaspWorld, table: DataTable) {
+  const asked = (await this.audit()).map(({ verb, objectRef }) => `${verb} ${objectRef?.resource}`);
+  const expected = table.raw().map(([verb, resource]) => `${verb} ${resource}`);
+  assert.deepEqual(asked.toSorted(), expected.toSorted());
+});
+
+Then("the change is of two annotations of the pod template", async function (this: FigwaspWorld) {
+  const writes = (await this.audit()).filter(({ verb }) => verb !== "get" && verb !== "list");
+  const accepted = writes.filter(({ responseStatus }) => responseStatus.code < 300);
+  const [write] = accepted;
+  assert(write && accepted.length === 1, "there should be one change");
+  const { spec } = write.requestObject as { spec: { template: { metadata: { annotations: object } } } };
+  const { annotations } = spec.template.metadata;
+  assert.deepEqual(Object.keys(annotations).toSorted(), ["figwasp/restarted-for", "kubectl.kubernetes.io/restartedAt"]);
+  const patch = { metadata: { annotations } };
+  if (write.verb === "patch") assert.deepEqual(spec, { template: patch });
+});

@@ -2,51 +2,149 @@ import { Given, When } from "@cucumber/cucumber";
 import { LocalRegistry } from "./support/registry.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
-Given("a repository with an image of a server that says {string}", pushUnderTheTag);
+Given("a repository with an image of a server that says {string}", async function (this: FigwaspWorld, reply: string) {
+  await push.call(this, reply);
+  await this.mirror?.pushServer(this.tagged, reply);
+});
 
-When("an image that says {string} is pushed under the same tag", pushUnderTheTag);
+Given("an image that says {string} is pushed under the same tag", push);
 
 Given(
   "the tag {string} with an image that says {string}",
   async function (this: FigwaspWorld, tag: string, reply: string) {
     this.tag = tag;
-    await pushUnderTheTag.call(this, reply);
+    await push.call(this, reply);
   },
 );
 
-When(
+Given(
   "an image that says {string} is pushed under tag {string}",
   async function (this: FigwaspWorld, reply: string, tag: string) {
     await this.registry.pushServer(`${this.repository}:${tag}`, reply);
   },
 );
 
+When("the tag is moved back to the image that says {string}", async function (this: FigwaspWorld, reply: string) {
+  await this.registry.moveTag(this.tagged, this.pushed.get(reply) ?? "");
+});
+
+// --- A second image in the pod ---
+
+Given(
+  "another repository with an image of a server that says {string}",
+  async function (this: FigwaspWorld, reply: string) {
+    this.otherImage = `${this.registry.host}/${this.namespace}/other:latest`;
+    await this.registry.pushServer(`${this.namespace}/other:latest`, reply);
+  },
+);
+
+Given(
+  "an image that says {string} is pushed to the other repository",
+  async function (this: FigwaspWorld, reply: string) {
+    await this.registry.pushServer(`${this.namespace}/other:latest`, reply);
+  },
+);
+
+// --- Indexes ---
+
 Given(
   "the tag {string} with a multi-platform image that says {string}",
   async function (this: FigwaspWorld, tag: string, reply: string) {
     this.tag = tag;
-    await pushIndexUnderTheTag.call(this, reply);
+    await this.registry.pushIndex(this.tagged, reply);
   },
 );
 
-When("a multi-platform image that says {string} is pushed under the same tag", pushIndexUnderTheTag);
+Given(
+  "a multi-platform image that says {string} is pushed under the same tag",
+  async function (this: FigwaspWorld, reply: string) {
+    await this.registry.pushIndex(this.tagged, reply);
+  },
+);
+
+Given("a new index over the same image is pushed under the same tag", async function (this: FigwaspWorld) {
+  await this.registry.pushIndex(this.tagged, "v1", "another note");
+});
+
+When(
+  "three times a new index over the same image is pushed and figwasp runs twice",
+  async function (this: FigwaspWorld) {
+    for (const note of ["one", "two", "three"]) {
+      await this.registry.pushIndex(this.tagged, "v1", note);
+      await this.run();
+      await this.run();
+    }
+  },
+);
+
+Given(
+  "the tag {string} with a multi-platform image that says {string}, known to the node by another repository",
+  async function (this: FigwaspWorld, tag: string, reply: string) {
+    this.tag = tag;
+    await pushKnown(this, reply);
+  },
+);
+
+When(
+  "a multi-platform image that says {string} is pushed in the same way",
+  async function (this: FigwaspWorld, reply: string) {
+    await pushKnown(this, reply);
+  },
+);
+
+// The node pulls the platform's image from the other repository first, and goes on calling it by that name: of
+// all the names of an image, a node reports the first by alphabet.
+async function pushKnown(world: FigwaspWorld, reply: string): Promise<void> {
+  await world.registry.pushServer(`${world.namespace}/aaa:${reply}`, reply);
+  await world.deploy({ name: `neighbour-${reply}`, image: `${world.registry.host}/${world.namespace}/aaa:${reply}` });
+  await world.registry.pushIndex(world.tagged, reply);
+}
+
+// --- Registries of the scenario's own ---
 
 Given("a registry that can be stopped", async function (this: FigwaspWorld) {
-  const { id, network } = this.environment;
-  const registry = await LocalRegistry.start(`${id}-${this.namespace}`, network);
-  this.atTheEnd(() => registry.stop());
-  await this.environment.connectNodes(registry);
-  this.registry = registry;
+  this.registry = await startRegistry(this, "own");
 });
 
 When("the registry goes down", async function (this: FigwaspWorld) {
   await this.registry.stop();
 });
 
-async function pushUnderTheTag(this: FigwaspWorld, reply: string): Promise<void> {
-  await this.registry.pushServer(`${this.repository}:${this.tag}`, reply);
+Given(
+  "a second registry with an image of a server that says {string}",
+  async function (this: FigwaspWorld, reply: string) {
+    const second = await startRegistry(this, "second");
+    this.otherRegistry = second;
+    this.otherImage = `${second.host}/other:latest`;
+    await second.pushServer("other:latest", reply);
+  },
+);
+
+When("the second registry goes down", async function (this: FigwaspWorld) {
+  await this.otherRegistry?.stop();
+});
+
+Given("a registry behind a mirror from which the nodes pull", async function (this: FigwaspWorld) {
+  this.registry = await startRegistry(this, "origin");
+  this.mirror = await startRegistry(this, "mirror");
+  await this.environment.connectNodes(this.registry, this.mirroredToml);
+});
+
+Given("an image that says {string} is pushed, and the mirror does not have it yet", push);
+
+When("the mirror has caught up", async function (this: FigwaspWorld) {
+  await this.mirror?.pushServer(this.tagged, [...this.pushed.keys()].at(-1) ?? "");
+});
+
+async function startRegistry(world: FigwaspWorld, name: string): Promise<LocalRegistry> {
+  const { id, network } = world.environment;
+  const registry = await LocalRegistry.start(`${id}-${world.namespace}-${name}`, network);
+  world.atTheEnd(() => registry.stop());
+  await world.environment.connectNodes(registry);
+  return registry;
 }
 
-async function pushIndexUnderTheTag(this: FigwaspWorld, reply: string): Promise<void> {
-  await this.registry.pushIndex(`${this.repository}:${this.tag}`, reply);
+async function push(this: FigwaspWorld, reply: string): Promise<void> {
+  await this.registry.pushServer(this.tagged, reply);
+  this.pushed.set(reply, await this.registry.digest(this.tagged));
 }

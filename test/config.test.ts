@@ -135,7 +135,7 @@ describe("RELEASE", () => {
   it("is the version of the package and of the shipped manifests", async () => {
     const { version } = JSON.parse(await readFile("package.json", "utf8")) as { version: string };
     assert.equal(RELEASE, version);
-    for (const file of ["deploy/cronjob.yaml", "fixtures/job.yaml"]) {
+    for (const file of ["deploy/base/cronjob.yaml", "fixtures/job.yaml"]) {
       assert.match(await readFile(file, "utf8"), new RegExp(`image: ghcr.io/figwasp/figwasp:${RELEASE}\n`));
     }
   });

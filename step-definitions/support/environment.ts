@@ -17,8 +17,18 @@ export interface Environment {
   /** figwasp's image, as `repository:tag` of the registry. */
   figwaspImage: string;
   kubeconfig: string;
-  /** Lets the nodes pull from a registry under its host name. */
-  connectNodes(registry: LocalRegistry): Promise<void>;
+  /** Lets the nodes pull from a registry under its host name, in the way that hosts.toml says. */
+  connectNodes: (registry: LocalRegistry, hostsToml?: string) => Promise<void>;
+  /** What the API server wrote down of a ServiceAccount's requests, in their order. */
+  readAudit: (user: string) => Promise<AuditEvent[]>;
+}
+
+export interface AuditEvent {
+  verb: string;
+  user: { username: string };
+  objectRef?: { resource: string; namespace?: string };
+  requestObject?: unknown;
+  responseStatus: { code: number };
 }
 
 const undo: { what: string; how: () => Promise<unknown> }[] = [];
@@ -45,9 +55,10 @@ async function build(): Promise<Environment> {
     step("3/5 create the cluster", () => createCluster(id, kubeconfig)),
     step("4/5 build and push the image of figwasp", () => registry.push(root, figwaspImage)),
   ]);
-  const connectNodes = (other: LocalRegistry) => connect(id, other);
+  const connectNodes = (other: LocalRegistry, hostsToml = other.hostsToml) => connect(id, other.host, hostsToml);
   await step("5/5 let the nodes pull from the registry", () => connectNodes(registry));
-  return { id, network: id, registry, figwaspImage, kubeconfig, connectNodes };
+  const readAudit = (user: string) => auditOf(`${id}-control-plane`, user);
+  return { id, network: id, registry, figwaspImage, kubeconfig, connectNodes, readAudit };
 }
 
 // As Promise.all, but it leaves nothing under way when it fails: what is still being made could not be deleted.
@@ -89,13 +100,17 @@ async function createCluster(id: string, kubeconfig: string): Promise<void> {
   await kind`kind create cluster --name ${id} --config ${join(root, "kind-config.yaml")} --kubeconfig ${kubeconfig} --wait 3m`;
 }
 
-async function connect(cluster: string, registry: LocalRegistry): Promise<void> {
-  const folder = `/etc/containerd/certs.d/${registry.host}`;
-  const nodes = (await $`kind get nodes --name ${cluster}`).stdout.trim().split("\n");
-  for (const node of nodes) {
+async function connect(cluster: string, host: string, hostsToml: string): Promise<void> {
+  const folder = `/etc/containerd/certs.d/${host}`;
+  for (const node of await $`kind get nodes --name ${cluster}`.lines()) {
     await $`docker exec ${node} mkdir -p ${folder}`;
-    await $({ input: registry.hostsToml })`docker exec -i ${node} cp /dev/stdin ${folder}/hosts.toml`;
+    await $({ input: hostsToml })`docker exec -i ${node} cp /dev/stdin ${folder}/hosts.toml`;
   }
+}
+
+async function auditOf(node: string, user: string): Promise<AuditEvent[]> {
+  const lines = await $`docker exec ${node} cat /var/log/kubernetes/audit.log`.lines();
+  return lines.map((line) => JSON.parse(line) as AuditEvent).filter((event) => event.user.username === user);
 }
 
 /** Deletes what `setUp` made, newest first; with KEEP=1 prints how to look inside instead. */

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { After, AfterAll, Before, BeforeAll, setDefaultTimeout, setWorldConstructor, Status } from "@cucumber/cucumber";
 import { type Environment, setUp, tearDown } from "./environment.ts";
 import { FigwaspWorld } from "./world.ts";
@@ -20,8 +21,21 @@ Before({ name: "a namespace of its own" }, async function (this: FigwaspWorld) {
 
 After({ name: "no run of figwasp failed unnoticed" }, async function (this: FigwaspWorld, { result }) {
   const unnoticed = this.runs.find((run) => run.exitCode !== 0 && !run.isAsserted);
+  const written = await this.audit();
   if (result?.status === Status.FAILED || unnoticed) await this.attachEvidence();
   await this.close();
+  const needless = written.find(({ verb, objectRef }) => !isNeeded(verb, objectRef?.resource));
+  assert.equal(needless, undefined, "figwasp asked for something that its promises exclude");
   if (unnoticed)
     throw new Error(`figwasp ended with ${unnoticed.exitCode}, and no step expected it:\n${unnoticed.log}`);
 });
+
+// Promised for every run in every situation: no Secret is listed or watched, and nothing is written but the one
+// workload, by PATCH, or by PUT under figwasp v1's Role.
+function isNeeded(verb: string, resource: string | undefined): boolean {
+  if (resource === "secrets") return verb === "get";
+  return (
+    ["get", "list"].includes(verb) ||
+    (/^(?:deployments|statefulsets|daemonsets)$/.test(resource ?? "") && /^(?:patch|update)$/.test(verb))
+  );
+}

@@ -17,7 +17,9 @@ interface Descriptor {
   size: number;
 }
 
-interface Manifest extends Descriptor {
+interface Manifest {
+  mediaType: string;
+  descriptor: Descriptor;
   body: { config: Descriptor; [field: string]: unknown };
 }
 
@@ -76,26 +78,42 @@ export class LocalRegistry {
     await $`docker push ${name}`;
   }
 
-  /** Builds the echo server with its answer and pushes it as `repository:tag`. */
+  /** Builds the echo server with its answer and pushes it as `repository:tag`. Repositories of one scenario share
+   *  the image, those of others do not: the node would know it by all of their names. */
   async pushServer(image: string, reply: string): Promise<void> {
-    await this.push(echoServer, image, ["--build-arg", `REPLY=${reply}`]);
+    const scenario = `figwasp.scenario=${image.split("/")[0]}`;
+    await this.push(echoServer, image, ["--build-arg", `REPLY=${reply}`, "--label", scenario]);
   }
 
-  /** Pushes an index over the echo server for two platforms, this machine's and another. */
-  async pushIndex(image: string, reply: string): Promise<void> {
-    const [repository = "", tag = ""] = image.split(":");
+  /** Pushes an index over the echo server for two platforms, this machine's and another, and an attestation that
+   *  holds the note: with another note it is another index over the same images. */
+  async pushIndex(image: string, reply: string, note = "first"): Promise<void> {
+    const { repository, tag } = split(image);
     const [own, other] = process.arch === "arm64" ? ["arm64", "amd64"] : ["amd64", "arm64"];
     await this.pushServer(`${repository}:${tag}-${own}`, reply);
     const built = await this.#manifest(repository, `${tag}-${own}`);
     const foreign = await this.#forArchitecture(repository, built, other);
-    const manifests = [asChild(foreign, other), asChild(built, own)];
+    const annotations = { ...(built.body["annotations"] as object | undefined), note };
+    const attestation = await this.#putManifest(repository, undefined, built.mediaType, { ...built.body, annotations });
+    const manifests = [
+      { ...foreign, platform: { os: "linux", architecture: other } },
+      { ...built.descriptor, platform: { os: "linux", architecture: own } },
+      { ...attestation, platform: { os: "unknown", architecture: "unknown" } },
+    ];
     await this.#putManifest(repository, tag, types.index, { schemaVersion: 2, mediaType: types.index, manifests });
+  }
+
+  /** Points the tag at what has been pushed before. */
+  async moveTag(image: string, digest: string): Promise<void> {
+    const { repository, tag } = split(image);
+    const { mediaType, body } = await this.#manifest(repository, digest);
+    await this.#putManifest(repository, tag, mediaType, body);
   }
 
   /** The digest that a tag points to. */
   async digest(image: string): Promise<string> {
-    const [repository = "", tag = ""] = image.split(":");
-    return (await this.#manifest(repository, tag)).digest;
+    const { repository, tag } = split(image);
+    return (await this.#manifest(repository, tag)).descriptor.digest;
   }
 
   async #forArchitecture(repository: string, { body, mediaType }: Manifest, architecture: string): Promise<Descriptor> {
@@ -118,7 +136,7 @@ export class LocalRegistry {
     const bytes = Buffer.from(await response.arrayBuffer());
     const mediaType = response.headers.get("content-type") ?? "";
     const body = JSON.parse(bytes.toString("utf8")) as Manifest["body"];
-    return { mediaType, digest: sha256(bytes), size: bytes.length, body };
+    return { mediaType, descriptor: { mediaType, digest: sha256(bytes), size: bytes.length }, body };
   }
 
   async #putManifest(
@@ -176,8 +194,9 @@ class LoopbackContainer extends GenericContainer {
   }
 }
 
-function asChild({ mediaType, digest, size }: Descriptor, architecture: string) {
-  return { mediaType, digest, size, platform: { os: "linux", architecture } };
+function split(image: string): { repository: string; tag: string } {
+  const [repository = "", tag = ""] = image.split(":");
+  return { repository, tag };
 }
 
 function freePort(): Promise<number> {

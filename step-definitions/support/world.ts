@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
-import type { V1Deployment, V1Job, V1Pod } from "@kubernetes/client-node";
 import { World } from "@cucumber/cucumber";
+import type { V1ControllerRevision, V1Deployment, V1Job, V1Pod, V1PodSpec } from "@kubernetes/client-node";
 import { YAML } from "zx";
-import { type Environment, root } from "./environment.ts";
+import { type AuditEvent, type Environment, root } from "./environment.ts";
 import { eventually } from "./eventually.ts";
 import type { LocalRegistry } from "./registry.ts";
 import { shell } from "./shell.ts";
@@ -18,21 +18,52 @@ export interface Run {
   isAsserted: boolean;
 }
 
-/** What one scenario has: a namespace, a repository, a Deployment with its client, the runs of figwasp. */
+type Kind = "Deployment" | "StatefulSet" | "DaemonSet";
+
+/** A workload of the scenario, by how it is not as in fixtures/echo.yaml. */
+export interface Workload {
+  kind?: Kind;
+  name?: string;
+  namespace?: string;
+  image?: string;
+  labels?: Record<string, string>;
+  spec?: Record<string, unknown>;
+  /** Of the container that the client hears. */
+  container?: Record<string, unknown>;
+  pod?: (spec: V1PodSpec) => void;
+}
+
+/** How figwasp is put into the cluster. */
+export interface Installation {
+  /** Manifests or kustomizations, from the root of the repository. */
+  resources: string[];
+  kind: "Job" | "CronJob";
+  env?: Record<string, string>;
+  hostsToml?: string;
+  patches?: object[];
+}
+
+/** What one scenario has: a namespace, repositories, workloads with their client, the runs of figwasp. */
 export class FigwaspWorld extends World {
   #environment: Environment | undefined;
   #namespace = "";
   /** The registry of the scenario's repository. */
   registry!: LocalRegistry;
-  /** `NAMESPACE/echo`, and the tag that the Deployment follows. */
+  /** `NAMESPACE/echo`, and the tag that the workload follows. */
   repository = "";
   tag = "latest";
-  /** What of the Deployment's container is not as in fixtures/echo.yaml. */
-  container: Record<string, unknown> = {};
+  /** What the tag has pointed to, by what it says. */
+  readonly pushed = new Map<string, string>();
+  /** The image of another container, as a pod template names it, and its registry where it has one of its own. */
+  otherImage = "";
+  otherRegistry: LocalRegistry | undefined;
+  /** Where the nodes ask before they ask the registry. */
+  mirror: LocalRegistry | undefined;
   readonly runs: Run[] = [];
+  readonly #workloads: Required<Pick<Workload, "kind" | "name" | "namespace">>[] = [];
   /** As found when the scenario's own part began. */
   #podsBefore: string[] = [];
-  #revisionBefore = 0;
+  readonly #revisionsBefore = new Map<string, number>();
   readonly #undo: (() => Promise<unknown>)[] = [];
 
   async open(environment: Environment, namespace: string): Promise<void> {
@@ -40,14 +71,11 @@ export class FigwaspWorld extends World {
     this.#namespace = namespace;
     this.registry = environment.registry;
     this.repository = `${namespace}/echo`;
-    // The strictest Pod Security Standard, so that what deploy/ ships is known to pass it.
-    const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-    await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace, labels } });
+    await this.createNamespace(namespace);
   }
 
   async close(): Promise<void> {
     for (const undo of this.#undo.toReversed()) await undo();
-    if (!process.env["KEEP"]) await this.$`kubectl delete namespace ${this.#namespace} --wait=false`;
   }
 
   atTheEnd(undo: () => Promise<unknown>): void {
@@ -63,76 +91,131 @@ export class FigwaspWorld extends World {
     return this.#namespace;
   }
 
+  /** `repository:tag`, as the registry knows it. */
+  get tagged(): string {
+    return `${this.repository}:${this.tag}`;
+  }
+
+  /** As a pod template names it. */
   get image(): string {
-    return `${this.registry.host}/${this.repository}:${this.tag}`;
+    return `${this.registry.host}/${this.tagged}`;
+  }
+
+  /** How the nodes reach the registry in a scenario with a mirror, in containerd's format. */
+  get mirroredToml(): string {
+    assert(this.mirror, "the scenario has no mirror");
+    const mirror = `[host."${this.mirror.clusterUrl}"]\ncapabilities = ["pull", "resolve"]\n`;
+    return `server = "${this.registry.clusterUrl}"\n\n${mirror}`;
   }
 
   /** The command line, with the run's cluster. */
   get $() {
-    return shell({ env: { ...process.env, KUBECONFIG: this.environment.kubeconfig }, cwd: root });
+    return shell({ env: this.#env(), cwd: root });
+  }
+
+  #env(more: Record<string, string> = {}): NodeJS.ProcessEnv {
+    return { ...process.env, KUBECONFIG: this.environment.kubeconfig, ...more };
   }
 
   // --- The cluster ---
 
+  async createNamespace(name: string): Promise<void> {
+    // The strictest Pod Security Standard, so that what deploy/ ships is known to pass it.
+    const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
+    await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
+    this.atTheEnd(async () => {
+      if (!process.env["KEEP"]) await this.$`kubectl delete namespace ${name} --wait=false`;
+    });
+  }
+
+  /** Runs kubectl in the scenario's namespace. */
+  async kubectl(...words: string[]): Promise<string> {
+    return this.$`kubectl --namespace ${this.#namespace} ${words}`.text();
+  }
+
   async apply(...objects: object[]): Promise<void> {
     const input = objects.map((object) => YAML.stringify(object)).join("---\n");
-    const namespace = this.#namespace === "" ? [] : ["--namespace", this.#namespace];
-    await this.$({ input })`kubectl apply ${namespace} -f -`;
+    await this.$({ input })`kubectl apply -f -`;
   }
 
-  async get<T>(...what: string[]): Promise<T> {
-    return (await this.$`kubectl get ${what} --namespace ${this.#namespace} --output json`).json<T>();
+  async get<T>(...words: string[]): Promise<T> {
+    return JSON.parse(await this.kubectl("get", ...words, "--output", "json")) as T;
   }
 
-  /** Deploys fixtures/echo.yaml with the scenario's image, and waits until it has rolled out. */
-  async deploy(): Promise<void> {
-    const text = await this.$`cat fixtures/echo.yaml`.text();
-    const objects = YAML.parseAllDocuments(text).map((document) => document.toJSON() as V1Deployment);
-    const [deployment] = objects;
-    const container = deployment?.spec?.template.spec?.containers[0];
-    assert(container, "fixtures/echo.yaml has no container");
-    Object.assign(container, { image: this.image, ...this.container });
-    await this.apply(...objects);
+  /** Deploys fixtures/echo.yaml with these changes, waits until it has rolled out, and remembers how it is. */
+  async deploy(changes: Workload = {}): Promise<void> {
+    const { kind = "Deployment", name = "my-app", namespace = this.#namespace, labels = {} } = changes;
+    const text = await readFile(join(root, "fixtures/echo.yaml"), "utf8");
+    const documents = YAML.parseAllDocuments(text.replaceAll("my-app", name));
+    const [workload, service] = documents.map((document) => document.toJSON() as V1Deployment);
+    const pod = workload?.spec?.template.spec;
+    assert(workload?.spec && pod?.containers[0] && service, "fixtures/echo.yaml holds a Deployment and a Service");
+    Object.assign(pod.containers[0], { image: changes.image ?? this.image, ...changes.container });
+    changes.pod?.(pod);
+    Object.assign(workload, { kind, metadata: { name, namespace, labels } });
+    Object.assign(service, { metadata: { name, namespace } });
+    if (kind === "DaemonSet") Object.assign(workload.spec, { replicas: undefined });
+    if (kind === "StatefulSet") Object.assign(workload.spec, { serviceName: name, podManagementPolicy: "Parallel" });
+    Object.assign(workload.spec, changes.spec);
+    await this.apply(workload, service);
+    this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
+    await this.remember();
   }
 
-  /** Waits until the Deployment's newest template runs everywhere and its older pods are gone. */
+  /** Waits until every workload's newest template runs everywhere and older pods are gone. */
   async rolledOut(): Promise<void> {
-    await this.$`kubectl rollout status deployment/my-app --namespace ${this.#namespace} --timeout 90s`;
+    for (const { kind, name, namespace } of this.#workloads) {
+      await this.$`kubectl rollout status ${kind}/${name} --namespace ${namespace} --timeout 90s`;
+    }
     await eventually(async () => {
       const pods = await this.#pods();
-      assert(
-        pods.length === 2 && pods.every(({ metadata }) => !metadata?.deletionTimestamp),
-        "old pods are still ending",
-      );
+      assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
     });
   }
 
   async remember(): Promise<void> {
     this.#podsBefore = await this.podUids();
-    this.#revisionBefore = await this.#revision();
+    for (const { name } of this.#workloads) this.#revisionsBefore.set(name, await this.#revision(name));
   }
 
   get podsBefore(): string[] {
     return this.#podsBefore;
   }
 
+  /** Of the pods that run in the scenario's namespace. */
   async podUids(): Promise<string[]> {
-    return (await this.#pods()).map(({ metadata }) => metadata?.uid ?? "").toSorted();
+    const running = (await this.#pods()).filter(({ status }) => status?.phase === "Running");
+    return running.map(({ metadata }) => metadata?.uid ?? "").toSorted();
   }
 
-  /** Rollouts of the Deployment since `remember`. */
-  async rollouts(): Promise<number> {
-    return (await this.#revision()) - this.#revisionBefore;
+  async podNames(): Promise<string[]> {
+    return (await this.#pods()).map(({ metadata }) => metadata?.name ?? "");
+  }
+
+  /** Rollouts since `remember`: of one workload, or of all together. */
+  async rollouts(...names: string[]): Promise<number> {
+    const counted = names.length > 0 ? names : this.#workloads.map(({ name }) => name);
+    let sum = 0;
+    for (const name of counted) sum += (await this.#revision(name)) - (this.#revisionsBefore.get(name) ?? NaN);
+    return sum;
   }
 
   async #pods(): Promise<V1Pod[]> {
-    return (await this.get<{ items: V1Pod[] }>("pods", "--selector", "app=my-app")).items;
+    return (await this.get<{ items: V1Pod[] }>("pods", "--selector", "part-of=scenario")).items;
   }
 
-  async #revision(): Promise<number> {
-    const { metadata } = await this.get<V1Deployment>("deployment", "my-app");
-    return Number(metadata?.annotations?.["deployment.kubernetes.io/revision"] ?? "0");
+  async #revision(name: string): Promise<number> {
+    const workload = this.#workloads.find((each) => each.name === name);
+    assert(workload, `the scenario has no workload ${name}`);
+    const { kind, namespace } = workload;
+    const list = this.$`kubectl get ${kind}/${name} --namespace ${namespace} --output json`;
+    const { metadata } = await list.json<V1Deployment>();
+    if (kind === "Deployment") return Number(metadata?.annotations?.["deployment.kubernetes.io/revision"] ?? "0");
+    const selector = `app=${name}`;
+    const revisions = this.$`kubectl get controllerrevisions --selector ${selector} -n ${namespace} --output json`;
+    const { items } = await revisions.json<{ items: V1ControllerRevision[] }>();
+    return Math.max(0, ...items.map(({ revision }) => revision));
   }
 
   // --- The client ---
@@ -144,55 +227,56 @@ export class FigwaspWorld extends World {
 
   // --- Runs of figwasp ---
 
-  /** Applies fixtures/job.yaml and waits for its end. */
-  async runJob(env: Record<string, string> = {}): Promise<Run> {
-    await this.$`kubectl delete job figwasp --namespace ${this.#namespace} --ignore-not-found`;
-    await this.applyFigwasp(["deploy/rbac.yaml", "fixtures/job.yaml"], "Job", env);
-    return this.#finished("figwasp");
-  }
-
-  /** Applies deploy/ as it is shipped, and starts a Job from its CronJob's template. */
-  async runCronJob(): Promise<Run> {
-    await this.applyFigwasp(["deploy"], "CronJob", {});
-    await this.$`kubectl create job figwasp-now --from cronjob/figwasp --namespace ${this.#namespace}`;
-    return this.#finished("figwasp-now");
-  }
-
-  /** As a user would, in the root of the repository. */
-  async runLocally(env: Record<string, string> = {}): Promise<Run> {
-    const variables = { FIGWASP_TARGET_DEPLOYMENT: "my-app", FIGWASP_TARGET_NAMESPACE: this.#namespace, ...env };
-    const $ = this.$({ env: { ...process.env, KUBECONFIG: this.environment.kubeconfig, ...variables } });
-    const { exitCode, stdall } = await $`npx tsx figwasp.ts`.nothrow();
+  /** As a user would on a laptop, in the root of the repository; without arguments, for the scenario's workload. */
+  async run(argv: string[] = [], env: Record<string, string> = {}): Promise<Run> {
+    const named = argv.length > 0 ? {} : this.#named();
+    const $ = shell({ cwd: root, env: this.#env({ FIGWASP_TARGET_NAMESPACE: this.#namespace, ...named, ...env }) });
+    const { exitCode, stdall } = await $`npx tsx figwasp.ts ${argv.filter((word) => word !== "")}`.nothrow();
     return this.#record({ exitCode: exitCode ?? -1, log: stdall });
   }
 
-  // What a user's own kustomization adds to ours: namespace, image, settings, and how the registry is reached.
-  async applyFigwasp(resources: string[], kind: "Job" | "CronJob", env: Record<string, string>): Promise<void> {
+  #named(): Record<string, string> {
+    const own = this.#workloads.find(({ name }) => name === "my-app");
+    return own ? { FIGWASP_TARGET_DEPLOYMENT: `${own.kind}/${own.name}` } : {};
+  }
+
+  /** Applies fixtures/job.yaml with the Role of deploy/, and waits for its end. */
+  async runJob(changes: Partial<Installation> = {}): Promise<Run> {
+    const env = changes.env ?? this.#named();
+    await this.kubectl("delete", "job", "figwasp", "--ignore-not-found");
+    const resources = ["deploy/base/rbac.yaml", "fixtures/job.yaml"];
+    await this.install({ resources, kind: "Job", ...changes, env });
+    return this.finished("figwasp");
+  }
+
+  /** Starts a Job from the template of the CronJob that was installed, and waits for its end. */
+  async runCronJob(installation: Installation): Promise<Run> {
+    await this.install(installation);
+    await this.kubectl("create", "job", "figwasp-now", "--from", "cronjob/figwasp");
+    return this.finished("figwasp-now");
+  }
+
+  /** Applies what a user's own kustomization makes of ours: namespace, image, settings, how registries are reached. */
+  async install({ resources, kind, env = {}, hostsToml, patches = [] }: Installation): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), "figwasp-overlay-"));
-    const [newName, newTag] = `${this.environment.registry.host}/${this.environment.figwaspImage}`.split(
-      /:(?=[^:/]+$)/,
-    );
+    const { host } = this.environment.registry;
     const pod = kind === "Job" ? "/spec/template/spec" : "/spec/jobTemplate/spec/template/spec";
-    const { FIGWASP_TARGET_DEPLOYMENT = "my-app", ...others } = env;
-    const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...others }).map(([name, value]) => ({
-      name,
-      value,
-    }));
+    const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
     const items = [{ key: "hosts.toml", path: `${this.registry.host}/hosts.toml` }];
-    const patch = [
-      { op: "replace", path: `${pod}/containers/0/env/0/value`, value: FIGWASP_TARGET_DEPLOYMENT },
-      ...variables.map((value) => ({ op: "add", path: `${pod}/containers/0/env/-`, value })),
+    const hosts = [
+      { op: "add", path: `${pod}/containers/0/env`, value: variables },
       { op: "add", path: `${pod}/containers/0/volumeMounts`, value: [{ name: "hosts", mountPath: "/hosts" }] },
       { op: "add", path: `${pod}/volumes`, value: [{ name: "hosts", configMap: { name: "figwasp-hosts", items } }] },
     ];
+    const [figwasp = "", newTag] = this.environment.figwaspImage.split(":");
     const kustomization = {
       namespace: this.#namespace,
       resources: resources.map((resource) => relative(folder, join(root, resource))),
-      images: [{ name: "ghcr.io/figwasp/figwasp", newName, newTag }],
+      images: [{ name: "ghcr.io/figwasp/figwasp", newName: `${host}/${figwasp}`, newTag }],
       configMapGenerator: [{ name: "figwasp-hosts", files: ["hosts.toml"], options: { disableNameSuffixHash: true } }],
-      patches: [{ target: { kind }, patch: JSON.stringify(patch) }],
+      patches: [{ target: { kind }, patch: JSON.stringify(hosts) }, ...patches],
     };
-    await writeFile(join(folder, "hosts.toml"), this.registry.hostsToml);
+    await writeFile(join(folder, "hosts.toml"), hostsToml ?? this.registry.hostsToml);
     await writeFile(join(folder, "kustomization.yaml"), YAML.stringify(kustomization));
     try {
       const input = await this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
@@ -202,19 +286,16 @@ export class FigwaspWorld extends World {
     }
   }
 
-  async #finished(job: string): Promise<Run> {
+  async finished(job: string): Promise<Run> {
     await eventually(async () => {
       const { status } = await this.get<V1Job>("job", job);
-      const isOver = status?.conditions?.some(
-        ({ type, status: value }) => /^(Complete|Failed)$/.test(type) && value === "True",
-      );
-      assert(isOver, `job ${job} has not ended`);
+      const ended = status?.conditions?.find((each) => /^(Complete|Failed)$/.test(each.type) && each.status === "True");
+      assert(ended, `job ${job} has not ended`);
     });
     const { items } = await this.get<{ items: V1Pod[] }>("pods", "--selector", `job-name=${job}`);
     assert.equal(items.length, 1, `job ${job} should have made one pod`);
     const exitCode = items[0]?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? -1;
-    const log = await this.$`kubectl logs job/${job} --namespace ${this.#namespace}`.text();
-    return this.#record({ exitCode, log });
+    return this.#record({ exitCode, log: await this.kubectl("logs", `job/${job}`) });
   }
 
   #record(run: Omit<Run, "isAsserted">): Run {
@@ -229,20 +310,26 @@ export class FigwaspWorld extends World {
     return run;
   }
 
+  /** What figwasp's Jobs asked of the API server in this scenario. */
+  async audit(): Promise<AuditEvent[]> {
+    const events = await this.environment.readAudit(`system:serviceaccount:${this.#namespace}:figwasp`);
+    return events.filter(({ objectRef }) => objectRef !== undefined);
+  }
+
   // --- When it failed ---
 
   async attachEvidence(): Promise<void> {
     for (const [at, run] of this.runs.entries()) {
-      this.attach(`exit code ${run.exitCode}\n${run.log}`, {
-        mediaType: "text/plain",
-        fileName: `figwasp-run-${at + 1}.txt`,
-      });
+      const fileName = `figwasp-run-${at + 1}.txt`;
+      this.attach(`exit code ${run.exitCode}\n${run.log}`, { mediaType: "text/plain", fileName });
     }
-    for (const what of ["deployments,replicasets,jobs,pods", "events"]) {
-      const { stdall } = await this.$`kubectl get ${what} --namespace ${this.#namespace} --output wide`.nothrow();
-      this.attach(stdall, { mediaType: "text/plain", fileName: `${what}.txt` });
+    const words = [
+      ["get", "deployments,statefulsets,daemonsets,replicasets,jobs,pods", "-o", "wide"],
+      ["get", "events"],
+    ];
+    for (const what of [...words, ["get", "pods", "-o", "yaml"]]) {
+      const { stdall } = await this.$`kubectl --namespace ${this.#namespace} ${what}`.nothrow();
+      this.attach(stdall, { mediaType: "text/plain", fileName: `${what.join("-")}.txt` });
     }
-    const { stdall } = await this.$`kubectl get pods --namespace ${this.#namespace} --output yaml`.nothrow();
-    this.attach(stdall, { mediaType: "text/plain", fileName: "pods.yaml" });
   }
 }
