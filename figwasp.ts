@@ -99,16 +99,17 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
     const group = groups.find((names) => names.includes(name)) ?? [name];
     return group.some((each) => each in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
   };
-  const names = given("names")
-    .split(",")
-    .filter((name) => name.trim() !== "");
+  const named = given("names")
+    .split(/[\s,]+/)
+    .flatMap((name) => (name === "" ? [] : [parseTarget(name)]));
+  const targets = [...new Map(named.map((target) => [`${target.kind}/${target.name}`, target])).values()];
   const isAll = readSwitch("all", given("all"));
   const isAllNamespaces = readSwitch("all-namespaces", given("all-namespaces"));
-  refuseTogether({ names: names.length > 0, "--selector": given("selector") !== "", "--all": isAll });
+  refuseTogether({ names: targets.length > 0, "--selector": given("selector") !== "", "--all": isAll });
   refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
-  refuseTogether({ names: names.length > 0, "--all-namespaces": isAllNamespaces });
+  refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
   return {
-    targets: names.map((name) => parseTarget(name.trim())),
+    targets,
     selector: isAll ? "" : given("selector") || settings.selector.unset,
     namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
     isAllNamespaces,
@@ -1069,7 +1070,10 @@ interface Run {
 const workloadsAtOnce = 4;
 
 async function run(config: Config, outside: Outside): Promise<Finding[]> {
-  const signal = AbortSignal.any([outside.stop, AbortSignal.timeout(config.runTimeoutMs)]);
+  const deadline = new AbortController();
+  const isOver = new Error(`the run has reached its deadline of ${config.runTimeoutMs / 1000} s`);
+  setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
+  const signal = AbortSignal.any([outside.stop, deadline.signal]);
   const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
   const cluster = await outside.connect(fetch);
   const shared: Run = { config, cluster, registry: new Registry(config.certsDir, fetch), now: outside.now };
@@ -1169,9 +1173,7 @@ async function restart({ cluster, now }: Run, workload: Workload, outdated: Reco
   const earlier = Object.entries(restartedFor(workload.annotations));
   const kept = earlier.filter(([name]) => workload.containers.some((container) => container.name === name));
   await cluster.annotateTemplate(workload, {
-    [restartedAtKey]: now()
-      .toISOString()
-      .replace(/\.\d+Z$/, "Z"),
+    [restartedAtKey]: `${now().toISOString().slice(0, 19)}Z`,
     [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
   });
 }

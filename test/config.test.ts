@@ -78,6 +78,7 @@ describe("readConfig()", () => {
     ];
     assert.deepEqual(read({}, "a", "sts/b").targets, expected);
     assert.deepEqual(read({ FIGWASP_TARGET_DEPLOYMENT: "a, sts/b" }).targets, expected);
+    assert.deepEqual(read({}, "a", "sts/b", "deploy/a").targets, expected, "twice is once");
   });
 
   const mistakes: [string, string[], Record<string, string>, RegExp][] = [
@@ -128,6 +129,22 @@ describe("readConfig()", () => {
     assert.match(help.print, /--client-timeout +FIGWASP_CLIENT_TIMEOUT .*\(30s\)/);
     assert.match(help.print, /-A, --all-namespaces +FIGWASP_ALL_NAMESPACES /);
     assert.deepEqual(readConfig(["--version"], {}), { print: `figwasp ${RELEASE}` });
+  });
+});
+
+describe("README.md", () => {
+  it("lists every flag and variable with its default", async () => {
+    const readme = await readFile("README.md", "utf8");
+    const help = readConfig(["--help"], {});
+    assert("print" in help);
+    const rows = help.print.split("\n").filter((line) => line.includes("FIGWASP_"));
+    assert.equal(rows.length, 9);
+    for (const row of rows) {
+      const [, flag = "", variable = "", unset] = /(--[\w-]+|NAME…) +(FIGWASP_\w+).*?(?:\(([^)]*)\))?$/.exec(row) ?? [];
+      const documented = readme.split("\n").find((line) => line.includes(`\`${variable}\``));
+      assert(documented && documented.includes(flag), `${flag} and ${variable} stand in one row`);
+      if (unset) assert(documented.includes(`\`${unset}\``), `${variable} has the default ${unset}`);
+    }
   });
 });
 

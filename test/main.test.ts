@@ -357,7 +357,7 @@ describe("node figwasp.ts", () => {
     const variables = { ...env, KUBECONFIG: await kubeconfigOf(t, stub.host), FIGWASP_RUN_TIMEOUT: "100ms" };
     const { code, stdout } = await start(variables).ended;
     assert.equal(code, 1);
-    assert.match(stdout, /was ended: The operation was aborted due to timeout\n1 workload: 1 failed\n$/);
+    assert.match(stdout, /was ended: the run has reached its deadline of 0.1 s\n1 workload: 1 failed\n$/);
   });
 
   it("ends on SIGTERM, and says so", async (t) => {
