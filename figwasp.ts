@@ -51,13 +51,7 @@ export interface Config {
   certsDir: string;
 }
 
-interface Setting {
-  variable: string;
-  about: string;
-  short?: string;
-  unset?: string;
-  isSwitch?: true;
-}
+type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
 
 const settings = {
   names: { variable: "FIGWASP_TARGET_DEPLOYMENT", about: "which: a Deployment's NAME, KIND/NAME, several by commas" },
@@ -113,8 +107,12 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
     selector: isAll ? "" : given("selector") || settings.selector.unset,
     namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
     isAllNamespaces,
-    clientTimeoutMs: readDuration("client-timeout", given("client-timeout") || settings["client-timeout"].unset),
-    runTimeoutMs: readDuration("timeout", given("timeout") || settings.timeout.unset),
+    // Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
+    clientTimeoutMs: Math.min(
+      readDuration("client-timeout", given("client-timeout") || settings["client-timeout"].unset),
+      2 ** 31 - 1,
+    ),
+    runTimeoutMs: Math.min(readDuration("timeout", given("timeout") || settings.timeout.unset), 2 ** 31 - 1),
     retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
     certsDir: given("certs-dir") || settings["certs-dir"].unset,
   };
@@ -150,7 +148,7 @@ Restarts Deployments, StatefulSets and DaemonSets when their image tag has moved
 ${rows.join("\n")}
 
 Durations are Go's, such as 30s or 1m30s. The exit code is 0 when all was judged and acted on, 1 when something
-failed or did not converge, 2 for a bad flag or variable.`;
+failed or did not converge, 2 for a bad flag or variable, or without a cluster to ask.`;
 }
 
 const kinds = ["deployment", "statefulset", "daemonset"] as const;
@@ -184,10 +182,10 @@ function readSwitch(setting: Name, text: string): boolean {
   return ["true", "1"].includes(text) || refuse(setting, text, "true or false");
 }
 
+// In whole milliseconds, as timers want them.
 function readDuration(setting: Name, text: string): number {
-  const ms = parseGoDuration(text);
-  // Node's timers end at 2^31-1 ms, 24 days; a longer timer would fire at once.
-  return ms >= 1 ? Math.min(ms, 2 ** 31 - 1) : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
+  const ms = Math.round(parseGoDuration(text));
+  return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
 }
 
 function refuse(setting: Name, found: string, needed: string): never {
@@ -268,10 +266,7 @@ export function parseReference(image: string): Reference {
 /** The digest that a container runs, or why the status does not tell. An image ID is the digest of the
  *  image's config, not of a manifest, and compares with config digests alone. */
 export type Running = RunningDigest | { reason: string };
-export interface RunningDigest {
-  digest: Digest;
-  isImageId: boolean;
-}
+export type RunningDigest = { digest: Digest; isImageId: boolean };
 
 /** `status.*ContainerStatuses[].imageID` → the running digest: `docker.io/library/nginx@sha256:…` from
  *  containerd and CRI-O, `docker-pullable://…` from cri-dockerd, a bare `sha256:…` or 64 hex digits for an
@@ -290,8 +285,8 @@ export function runningDigest(imageID: string): Running {
 
 // --- Registry ---
 // The conversation with a registry: how its host is reached, the challenge, the HEAD, and a GET only to explain
-// a difference. One question is asked once a run and shared while in flight. Nothing is sent before the
-// registry asks for it, and no header goes along when a redirect leaves the host.
+// a difference. One question is asked once a run and shared while in flight. No token is sent before the
+// registry asks for it, and no token goes along when a redirect leaves the host.
 
 // All four in one Accept: without the index types some registries answer with the digest of another manifest,
 // or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
@@ -318,7 +313,7 @@ export class Registry {
   readonly #fetch: Fetch;
   readonly #endpoints = new Map<string, Promise<Endpoint[]>>();
   readonly #tagDigests = new Map<string, Promise<Digest>>();
-  readonly #manifests = new Map<string, Promise<Manifest>>();
+  readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
   readonly #tokens = new Map<string, Promise<string>>();
 
   /** `certsDir` is a folder in containerd's format; `fetch` comes from boundFetch. */
@@ -339,11 +334,17 @@ export class Registry {
     });
   }
 
-  /** The manifest of this digest. Throws Error, also where the bytes are not the digest's. */
-  manifest(reference: Reference, digest: Digest): Promise<Manifest> {
+  /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the
+   *  bytes are not the digest's. */
+  manifest(reference: Reference, digest: Digest): Promise<Manifest | undefined> {
     return once(this.#manifests, `${nameOf(reference)}@${digest}`, async () => {
-      const body = await this.#read(reference, digest);
-      if (sha256(body) === digest) return parseManifest(digest, body);
+      try {
+        const body = await this.#read(reference, digest);
+        if (sha256(body) === digest) return parseManifest(digest, body);
+      } catch (error) {
+        if (error instanceof HttpError && error.status === 404) return undefined;
+        throw error;
+      }
       throw new Error(`the registry gave other bytes for ${digest}`);
     });
   }
@@ -364,8 +365,9 @@ export class Registry {
         failures.push(error);
       }
     }
-    const isNowhere = failures.every((error) => error instanceof HttpError && error.status === 404);
-    throw new HttpError(isNowhere ? 404 : undefined, failures.map(messageOf).join("; "));
+    // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
+    const { status } = failures.at(-1) instanceof HttpError ? (failures.at(-1) as HttpError) : {};
+    throw new HttpError(status, failures.map(messageOf).join("; ") || "no host in its hosts.toml may resolve tags");
   }
 
   async #askEndpoint(method: string, endpoint: Endpoint, reference: Reference, tagOrDigest: string): Promise<Response> {
@@ -417,7 +419,7 @@ export interface Explanation {
   children: Digest[];
   /** Of the tag's images, read for a running image ID; undefined where they could not be read. */
   configs: Digest[] | undefined;
-  /** Running digests whose images the tag still has: only attestations were changed, or platforms added. */
+  /** Running digests whose images the tag all still has: attestations were changed, or platforms added. */
   equivalent: Digest[];
   /** Running digests that the repository does not have. */
   absent: Digest[];
@@ -437,21 +439,19 @@ export async function lookUp(registry: Registry, image: string, running: Running
   }
 }
 
-type ReadManifest = (digest: Digest) => Promise<Manifest>;
+type ReadManifest = (digest: Digest) => Promise<Manifest | undefined>;
 
 async function explain(digest: Digest, running: RunningDigest[], read: ReadManifest): Promise<Explanation> {
   const found: Explanation = { children: [], configs: [], equivalent: [], absent: [] };
   if (running.length === 0) return found;
   const tag = await read(digest);
+  if (!tag) throw new Error(`the repository no longer has ${digest}`);
   found.children = tag.children.map((child) => child.digest);
 
   const unexplained = running.filter((other) => !found.children.includes(other.digest));
   if (unexplained.some(({ isImageId }) => isImageId)) found.configs = await readConfigs(tag, read);
   for (const old of new Set(unexplained.flatMap((other) => (other.isImageId ? [] : [other.digest])))) {
-    const manifest = await read(old).catch((error: unknown) => {
-      if (error instanceof HttpError && error.status === 404) return undefined;
-      throw error;
-    });
+    const manifest = await read(old);
     if (!manifest) found.absent.push(old);
     else if (await hasImagesOf(tag, manifest, read)) found.equivalent.push(old);
   }
@@ -463,12 +463,11 @@ async function explain(digest: Digest, running: RunningDigest[], read: ReadManif
 async function hasImagesOf(tag: Manifest, old: Manifest, read: ReadManifest): Promise<boolean> {
   const images = imagesOf(old);
   for (const image of images) {
-    const isSimilar = ({ platform }: typeof image) =>
-      [platform, image.platform].includes("") || platform === image.platform;
-    const candidates = imagesOf(tag).filter(isSimilar);
+    const fits = (other: string) => !other || !image.platform || other === image.platform;
+    const candidates = imagesOf(tag).filter(({ platform }) => fits(platform));
     if (candidates.some(({ digest }) => digest === image.digest)) continue;
-    const { config } = await read(image.digest);
-    const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest)).config));
+    const config = (await read(image.digest))?.config;
+    const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest))?.config));
     if (config === undefined || !configs.includes(config)) return false;
   }
   return images.length > 0;
@@ -479,7 +478,7 @@ function imagesOf(manifest: Manifest): Manifest["children"] {
 }
 
 async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] | undefined> {
-  const configs = await Promise.all(imagesOf(tag).map(async ({ digest }) => (await read(digest)).config));
+  const configs = await Promise.all(imagesOf(tag).map(async ({ digest }) => (await read(digest))?.config));
   return configs.length > 0 && configs.every((config) => config !== undefined) ? configs : undefined;
 }
 
@@ -628,11 +627,7 @@ export async function connectCluster(fetch: Fetch) {
 
 type Annotations = Record<string, string>;
 
-interface CallInit {
-  method?: string;
-  headers?: Record<string, string>;
-  body?: string;
-}
+type CallInit = { method?: string; headers?: Record<string, string>; body?: string };
 type Call = (path: string, init?: CallInit) => Promise<unknown>;
 type Connection = Awaited<ReturnType<typeof readKubeconfig>>;
 
@@ -658,7 +653,7 @@ async function listAll<T>(call: Call, path: string, labelSelector: string, heade
     const query = new URLSearchParams({ labelSelector, limit: `${pageSize}`, continue: token });
     try {
       const page = (await call(`${path}?${query.toString()}`, { headers })) as KubernetesList<T>;
-      items.push(...page.items);
+      items.push(...(page.items ?? []));
       token = page.metadata.continue || undefined;
     } catch (error) {
       if (!(error instanceof HttpError && error.status === 410 && ++expired < 3)) throw error;
@@ -668,10 +663,7 @@ async function listAll<T>(call: Call, path: string, labelSelector: string, heade
   return items;
 }
 
-interface KubernetesList<T> {
-  items: T[];
-  metadata: { continue?: string };
-}
+type KubernetesList<T> = { items: T[] | null; metadata: { continue?: string } };
 
 function appsPath(namespace: string | undefined, rest: string): string {
   return `/apis/apps/v1/${namespace === undefined ? "" : `namespaces/${namespace}/`}${rest}`;
@@ -744,23 +736,27 @@ async function annotateTemplate(call: Call, workload: Workload, annotations: Ann
 }
 
 async function readKubeconfig() {
+  const kubeconfig = new KubeConfig();
   try {
-    const kubeconfig = new KubeConfig();
     kubeconfig.loadFromDefault();
-    const cluster = kubeconfig.getCurrentCluster();
-    const context = kubeconfig.getContextObject(kubeconfig.getCurrentContext());
-    // The library's last resort is a server that nobody has run since Kubernetes 1.20.
-    if (!cluster || (context?.name === "loaded-context" && cluster.server === "http://localhost:8080")) {
-      throw new Error("a kubeconfig with a current context is needed, or a pod with a ServiceAccount token");
-    }
-    // Once, for all calls: the library makes a new connection pool each time that it is asked.
-    const sample = new RequestContext(cluster.server, HttpMethod.GET);
-    await kubeconfig.applySecurityAuthentication(sample);
-    const authentication = { headers: sample.getHeaders(), dispatcher: sample.getDispatcher() };
-    return { server: cluster.server, namespace: context?.namespace || "default", ...authentication };
   } catch (cause) {
-    throw new ConfigError(`Cannot find a cluster: ${messageOf(cause)}`, { cause });
+    throw new ConfigError(`Cannot read the kubeconfig: ${messageOf(cause)}`, { cause });
   }
+  const server = kubeconfig.getCurrentCluster()?.server;
+  const context = kubeconfig.getContextObject(kubeconfig.getCurrentContext());
+  // The library's last resort is a server that nobody has run since Kubernetes 1.20.
+  if (!server || (context?.name === "loaded-context" && server === "http://localhost:8080")) {
+    const needed = "a kubeconfig with a current context is needed, or a pod with a ServiceAccount token";
+    throw new ConfigError(`Cannot find a cluster: ${needed}`);
+  }
+  // Once, for all calls: the library makes a new connection pool each time that it is asked.
+  const sample = new RequestContext(server, HttpMethod.GET);
+  await kubeconfig.applySecurityAuthentication(sample).catch((cause: unknown) => {
+    const reason = messageOf(cause) || "its credential plugin failed";
+    throw new Error(`Cannot authenticate as the kubeconfig says: ${reason}`, { cause });
+  });
+  const authentication = { headers: sample.getHeaders(), dispatcher: sample.getDispatcher() };
+  return { server, namespace: context?.namespace || "default", ...authentication };
 }
 
 /** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
@@ -783,7 +779,7 @@ function toWorkload(kind: Kind, { metadata, spec, status }: AnyWorkload) {
     /** In the API's query form: `app=api,tier in (a,b)`. */
     selector: toSelector(spec?.selector ?? {}),
     /** What the controller calls the newest template; a DaemonSet does not say. */
-    revision: metadata?.annotations?.[revisionAnnotation] ?? status?.updateRevision ?? "",
+    revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
     /** Of the pod template. */
     annotations: template?.metadata?.annotations ?? {},
     /** Init containers, sidecars among them, first. */
@@ -884,7 +880,7 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
 }
 
 export type WorkloadVerdict =
-  | { kind: "restarted"; outdated: Record<string, Digest> }
+  | { kind: "restarted"; outdated: Record<string, Digest> } // to be restarted, until the restart is made
   | { kind: "not converged" | "waiting" | "skipped" | "unknown"; reason: string }
   | { kind: "failed"; error: Error }
   | { kind: "current" };
@@ -896,7 +892,7 @@ export function reasonToPass(workload: Workload): WorkloadVerdict | undefined {
     return { kind: "skipped", reason: "its update strategy is OnDelete: delete its pods, or set RollingUpdate" };
   }
   if (!workload.isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
-  if (workload.replicas === 0) return { kind: "skipped", reason: "scaled to zero: its next pod pulls anyway" };
+  if (workload.replicas === 0) return { kind: "skipped", reason: "scaled to zero: there is nothing to compare" };
   return undefined;
 }
 
@@ -932,7 +928,7 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
   const namesOf = (kind: string) => all.flatMap(([name, verdict]) => (verdict.kind === kind ? [name] : [])).join(", ");
   if (namesOf("failed")) return { kind: "failed", error: new Error(`no answer for ${namesOf("failed")}`) };
-  if (namesOf("unknown")) return { kind: "unknown", reason: `nothing to tell by for ${namesOf("unknown")}` };
+  if (namesOf("unknown")) return { kind: "unknown", reason: `cannot tell for ${namesOf("unknown")}` };
   if (namesOf("current")) return { kind: "current" };
   return { kind: "skipped", reason: "no container whose image a restart could change" };
 }
@@ -965,8 +961,8 @@ function whyStuck({ name, running, resolved, isAbsent }: Outdated, pods: Pod[]):
   const proxy = "a proxy rewrites the image, or the nodes know it by another repository's name";
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
   return (
-    `${name} was restarted for ${resolved} at ${when}, and the nodes pulled ${running} again. Likely ${likely}. ` +
-    "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, or set FIGWASP_RETRY_INTERVAL"
+    `${name} was restarted for ${resolved} at ${when}, and its pods run ${running}. Likely ${likely}; or somebody ` +
+    "rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, or set FIGWASP_RETRY_INTERVAL"
   );
 }
 
@@ -1075,7 +1071,11 @@ async function run(config: Config, outside: Outside): Promise<Finding[]> {
   setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
   const signal = AbortSignal.any([outside.stop, deadline.signal]);
   const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
-  const cluster = await outside.connect(fetch);
+  // A credential plugin of the kubeconfig knows no deadline.
+  const ended = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener("abort", () => reject(new Error(`Cannot connect: ${messageOf(signal.reason)}`)));
+  });
+  const cluster = await Promise.race([outside.connect(fetch), ended]);
   const shared: Run = { config, cluster, registry: new Registry(config.certsDir, fetch), now: outside.now };
 
   const queue = await selectWorkloads(shared);
@@ -1152,7 +1152,8 @@ async function examine({ config, cluster, registry, now }: Run, subject: string,
   );
   const verdicts = new Map(containers.map(({ name, verdict }) => [name, verdict]));
   const { retryIntervalMs } = config;
-  return { subject, verdict: judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs }), containers };
+  const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs });
+  return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers };
 }
 
 async function gatherFacts(registry: Registry, pods: Pod[], name: string, image: string): Promise<ContainerFacts> {
@@ -1194,5 +1195,5 @@ export function realOutside(): Outside {
   };
 }
 
-if (import.meta.main)
-  void main(process.argv.slice(2), process.env, realOutside()).then((code) => (process.exitCode = code));
+// Exits rather than waits for a credential plugin that is still at work.
+if (import.meta.main) void main(process.argv.slice(2), process.env, realOutside()).then((code) => process.exit(code));

@@ -29,7 +29,7 @@ export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSign
 
 /** An answer other than the one asked for, of a registry or the API server. */
 export class HttpError extends Error {
-  /** Undefined where several hosts gave several answers. */
+  /** Undefined where the answer was none of HTTP, such as a connection that broke off. */
   readonly status: number | undefined;
   constructor(status: number | undefined, message: string) {
     super(message);
@@ -67,7 +67,7 @@ export async function send(
   const isDowngrade = from.protocol === "https:" && to.protocol !== "https:";
   if (isDowngrade) throw new Error(`${asked} was redirected from https to ${to.origin}`);
   if (hops === redirectLimit) throw new Error(`${asked} was redirected more than ${redirectLimit} times`);
-  const { authorization: _kept, ...others } = headers;
+  const { authorization: _withheld, ...others } = headers;
   return send(fetch, to.href, { method, headers: to.origin === from.origin ? headers : others, hops: hops + 1 });
 }
 
@@ -140,7 +140,7 @@ function parseHosts(text: string, registry: string): Endpoint[] {
   const { server, host = {}, ...serverKeys } = parseToml(text);
   if (!isObject(host)) throw new Error(`"host" is not a table`);
   const hosts = Object.entries(host).flatMap(([address, keys]) => toEndpoint(address, keys, registry));
-  const last = server === undefined ? [defaultEndpoint(registry)] : toEndpoint(server, serverKeys, registry);
+  const last = toEndpoint(server ?? defaultEndpoint(registry).base, serverKeys, registry);
   return [...hosts, ...last.filter(({ base }) => !hosts.some((other) => other.base === base))];
 }
 

@@ -43,7 +43,7 @@ Feature: Leave alone what a restart would not change
       Given a Deployment of that image
       And an image that says "v2" is pushed under the same tag
       When the Deployment is scaled to 0 and figwasp runs
-      Then figwasp succeeds and says "scaled to zero: its next pod pulls anyway"
+      Then figwasp succeeds and says "scaled to zero: there is nothing to compare"
       And there has been no rollout
       When the Deployment is scaled to 2
       Then the client comes to hear "v2"

@@ -21,13 +21,8 @@ describe("connectCluster()", () => {
   });
 
   const unusable: [string, Record<string, string>, RegExp][] = [
-    ["is not there", {}, /^Cannot find a cluster: ENOENT.*kubeconfig'$/],
+    ["is not there", {}, /^Cannot read the kubeconfig: ENOENT.*kubeconfig'$/],
     ["has no current context", { kubeconfig: "{}" }, /^Cannot find a cluster: a kubeconfig with a current context/],
-    [
-      "is plain http",
-      { kubeconfig: kubeconfigFor("h").replace("insecure-skip-tls-verify", "x") },
-      /HTTP protocol is not/,
-    ],
   ];
   for (const [what, files, message] of unusable) {
     it(`refuses a kubeconfig that ${what}`, async (t) => {
@@ -35,6 +30,16 @@ describe("connectCluster()", () => {
       await assert.rejects(connect(), (error) => error instanceof ConfigError && message.test(error.message));
     });
   }
+
+  it("refuses to send a token over plain http", async (t) => {
+    const kubeconfig = kubeconfigFor("h").replace("insecure-skip-tls-verify", "x");
+    useKubeconfig(t, `${await folderOf(t, { kubeconfig })}/kubeconfig`);
+    const message = /^Cannot authenticate as the kubeconfig says: HTTP protocol is not allowed/;
+    await assert.rejects(
+      connect(),
+      (error) => !(error instanceof ConfigError) && message.test((error as Error).message),
+    );
+  });
 
   it("gives the message of the API server for a refusal", async (t) => {
     const message = 'deployments.apps "api" is forbidden: User "figwasp" cannot get resource "deployments"';
@@ -111,6 +116,12 @@ describe("Cluster.getWorkload()", () => {
     assert.deepEqual({ revision, isOnDelete }, { revision: "api-6d5", isOnDelete: true });
   });
 
+  it("takes no notice of a Deployment's annotation on a StatefulSet", async (t) => {
+    const annotations = { "deployment.kubernetes.io/revision": "3" };
+    const { revision } = await read(t, "statefulset", { annotations, status: { updateRevision: "api-6d5" } });
+    assert.equal(revision, "api-6d5");
+  });
+
   it("counts the nodes that a DaemonSet wants", async (t) => {
     const { replicas } = await read(t, "daemonset", { status: { desiredNumberScheduled: 3 } });
     assert.equal(replicas, 3);
@@ -158,6 +169,11 @@ describe("Cluster.listWorkloads()", () => {
       ["a", "b"],
     );
     assert(stub.requests.every(({ path }) => path.includes("limit=500")));
+  });
+
+  it("takes null for an empty list, as the API server writes one of metadata alone", async (t) => {
+    await serveApi(t, { [`GET ${apps}/deployments`]: { items: null, metadata: {} } });
+    assert.deepEqual(await (await connect()).listWorkloads("deployment", "shop", ""), []);
   });
 
   it("starts over when the list has expired in the middle", async (t) => {

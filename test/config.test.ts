@@ -46,6 +46,8 @@ describe("readConfig()", () => {
     ["a deadline of a request", [], { FIGWASP_CLIENT_TIMEOUT: "1m30s" }, { clientTimeoutMs: 90_000 }],
     ["a deadline by flag", ["--timeout=10s"], { FIGWASP_RUN_TIMEOUT: "2h" }, { runTimeoutMs: 10_000 }],
     ["a deadline beyond what a timer can hold", [], { FIGWASP_RUN_TIMEOUT: "10000h" }, { runTimeoutMs: 2 ** 31 - 1 }],
+    ["a deadline of a fraction", [], { FIGWASP_CLIENT_TIMEOUT: "2.01s" }, { clientTimeoutMs: 2010 }],
+    ["a retry interval beyond it", [], { FIGWASP_RETRY_INTERVAL: "1000h" }, { retryIntervalMs: 3_600_000_000 }],
     ["a retry interval", [], { FIGWASP_RETRY_INTERVAL: "1h" }, { retryIntervalMs: 3_600_000 }],
     ["a hosts folder", [], { FIGWASP_CERTS_DIR: "/hosts" }, { certsDir: "/hosts" }],
     ["an empty variable as unset, as v1", [], { FIGWASP_CLIENT_TIMEOUT: "" }, { clientTimeoutMs: 30_000 }],

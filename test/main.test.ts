@@ -4,9 +4,17 @@ import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
 import { type Cluster, type Kind, main, type Pod, type Workload } from "../figwasp.ts";
 import { HttpError } from "../transport.ts";
-import { serveApi } from "./support/api.ts";
+import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
-import { digestOf, imageOf, indexOver, serveRegistry, sha256, type StubRegistry } from "./support/registry.ts";
+import {
+  digestOf,
+  folderOf,
+  imageOf,
+  indexOver,
+  serveRegistry,
+  sha256,
+  type StubRegistry,
+} from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 
 const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
@@ -360,6 +368,22 @@ describe("node figwasp.ts", () => {
     assert.match(stdout, /was ended: the run has reached its deadline of 0.1 s\n1 workload: 1 failed\n$/);
   });
 
+  it("ends within its deadline where a credential plugin takes its time, and fails where it fails", async (t) => {
+    const plugin = async (command: string, ...args: string[]) => {
+      const config = JSON.parse(kubeconfigFor("h")) as { users: object[] };
+      const exec = { apiVersion: "client.authentication.k8s.io/v1", command, args, interactiveMode: "Never" };
+      config.users = [{ name: "stub", user: { exec } }];
+      return `${await folderOf(t, { kubeconfig: JSON.stringify(config) })}/kubeconfig`;
+    };
+    const { PATH = "" } = process.env;
+    const slow = await start({ ...env, PATH, KUBECONFIG: await plugin("sleep", "5"), FIGWASP_RUN_TIMEOUT: "1s" }).ended;
+    assert.equal(slow.code, 1);
+    assert.equal(slow.stderr, "figwasp: Cannot connect: the run has reached its deadline of 1 s\n");
+    const broken = await start({ ...env, PATH, KUBECONFIG: await plugin("false") }).ended;
+    assert.equal(broken.code, 1);
+    assert.match(broken.stderr, /^figwasp: Cannot authenticate as the kubeconfig says: .+\n$/);
+  });
+
   it("ends on SIGTERM, and says so", async (t) => {
     const asked = Promise.withResolvers<void>();
     const stub = await serve(t, () => asked.resolve());
@@ -375,7 +399,5 @@ describe("node figwasp.ts", () => {
 });
 
 async function kubeconfigOf(t: TestContext, host: string): Promise<string> {
-  const { kubeconfigFor } = await import("./support/api.ts");
-  const { folderOf } = await import("./support/registry.ts");
   return `${await folderOf(t, { kubeconfig: kubeconfigFor(host) })}/kubeconfig`;
 }

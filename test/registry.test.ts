@@ -245,6 +245,12 @@ describe("Registry and its hosts folder", () => {
   const unusable: [string, string, RegExp][] = [
     ["is no TOML", "server =", /Cannot use .*hosts.toml: /],
     ["has a key that figwasp cannot act on", `[host."http://h"]\nca = "ca.crt"`, /hosts.toml: "ca" is not supported/],
+    ["has such a key for the registry itself", `skip_verify = true`, /hosts.toml: "skip_verify" is not supported/],
+    [
+      "lets no host resolve tags",
+      `server = "http://h"\ncapabilities = ["pull"]`,
+      /no host in its hosts.toml may resolve/,
+    ],
     ["has an address that is none", `server = "http://"`, /hosts.toml: "http:\/\/" is not an address/],
     ["has no table of hosts", `host = 1`, /hosts.toml: "host" is not a table/],
   ];
@@ -380,6 +386,38 @@ describe("lookUp()", () => {
     });
   }
 
+  it("finds other content, not a failure, where an image of an index is not there to compare", async (t) => {
+    const stub = await serveRegistry(t);
+    const was = stub.put("was", indexOf([digestOf("gone"), amd]));
+    stub.put("latest", indexOf([stub.put("new", imageOf("b")), amd], [digestOf("lost"), arm]));
+    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [
+      { digest: was, isImageId: false },
+      { digest: digestOf("id"), isImageId: true },
+    ]);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual([lookup.equivalent, lookup.absent, lookup.configs], [[], [], undefined]);
+  });
+
+  it("believes the registry, not its mirror, that a digest is not there", async (t) => {
+    const stub = await serveRegistry(t);
+    const digest = stub.put("latest", imageOf("v2"));
+    const mirror = await serve(t, (_request, response) => void response.writeHead(500).end());
+    const toml = `server = "http://${stub.host}"\n[host."http://${mirror.host}"]`;
+    const registry = await openRegistry(t, { files: { "registry.example:5000/hosts.toml": toml } });
+    const lookup = await lookUp(registry, "registry.example:5000/app", [running("old")]);
+    assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("old")] });
+  });
+
+  it("fails where the tag's manifest vanishes between the two questions", async (t) => {
+    const stub = await serve(t, ({ method }, response) => {
+      const headers = { "docker-content-digest": digestOf("v2") };
+      response.writeHead(method === "HEAD" ? 200 : 404, headers).end();
+    });
+    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    assert(lookup.kind === "failed");
+    assert.match(lookup.error.message, /the repository no longer has sha256:\w+$/);
+  });
+
   it("reads the configs of the tag's images for a running image ID", async (t) => {
     const stub = await serveRegistry(t);
     const child = stub.put("amd", imageOf("a"));
@@ -442,11 +480,11 @@ describe("lookUp()", () => {
   it("gives the registry's own word for a refusal of a GET", async (t) => {
     const stub = await serve(t, ({ method }, response) => {
       if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": digestOf("v2") }).end();
-      response.writeHead(404).end(JSON.stringify({ errors: [{ code: "MANIFEST_UNKNOWN", message: "no" }] }));
+      response.writeHead(403).end(JSON.stringify({ errors: [{ code: "DENIED", message: "no" }] }));
     });
     const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
-    assert.match(lookup.error.message, /returned 404 Not Found \(MANIFEST_UNKNOWN\)$/);
+    assert.match(lookup.error.message, /returned 403 Forbidden \(DENIED\)$/);
   });
 
   it("says where an answer broke off", async (t) => {
