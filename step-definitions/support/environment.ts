@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { getContainerRuntimeClient, Network } from "testcontainers";
+import { Network, type StartedNetwork } from "testcontainers";
 import { LocalRegistry, removeImages } from "./registry.ts";
 import { $, $undo, interruption, shell } from "./shell.ts";
 
@@ -85,13 +85,19 @@ async function checkPrograms(): Promise<void> {
 // The network is the run's own, so that nothing of it is left on the one that other kind clusters share.
 async function startRegistry(id: string): Promise<LocalRegistry> {
   if (process.env["KEEP"]) process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true"; // the reaper would not keep it
-  await getContainerRuntimeClient();
   const network = await new Network({ nextUuid: () => id }).start();
-  undo.push({ what: `network ${id}`, how: () => network.stop() });
+  undo.push({ what: `network ${id}`, how: () => removeNetwork(network) });
   const registry = await LocalRegistry.start(`${id}-registry`, id);
   undo.push({ what: `registry ${id}-registry`, how: () => registry.stop() });
   undo.push({ what: "images that were built", how: () => removeImages(id) });
   return registry;
+}
+
+// With whatever a scenario that was interrupted has left on it.
+async function removeNetwork(network: StartedNetwork): Promise<void> {
+  const left = await $undo`docker ps --all --quiet --filter network=${network.getName()}`.lines();
+  if (left.length > 0) await $undo`docker rm --force --volumes ${left}`;
+  await network.stop();
 }
 
 async function createCluster(id: string, kubeconfig: string): Promise<void> {
