@@ -1009,7 +1009,7 @@ export function summaryLine(findings: Finding[]): string {
   const counts = new Map<string, number>();
   for (const { verdict } of findings) counts.set(verdict.kind, (counts.get(verdict.kind) ?? 0) + 1);
   const parts = [...counts].map(([kind, count]) => `${count} ${kind}`);
-  return `${findings.length} workload${findings.length === 1 ? "" : "s"}: ${parts.join(", ") || "none found"}`;
+  return `${findings.length} workloads: ${parts.join(", ") || "none found"}`;
 }
 
 // --- Main ---
@@ -1036,7 +1036,7 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       return 0;
     }
     const findings = await run(config, outside);
-    outside.log(summaryLine(findings));
+    if (findings.length !== 1) outside.log(summaryLine(findings));
     return findings.some(isTrouble) ? 1 : 0;
   } catch (error) {
     outside.logError(describeEnd(error));
