@@ -107,12 +107,8 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
     selector: isAll ? "" : given("selector") || settings.selector.unset,
     namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
     isAllNamespaces,
-    // Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
-    clientTimeoutMs: Math.min(
-      readDuration("client-timeout", given("client-timeout") || settings["client-timeout"].unset),
-      2 ** 31 - 1,
-    ),
-    runTimeoutMs: Math.min(readDuration("timeout", given("timeout") || settings.timeout.unset), 2 ** 31 - 1),
+    clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
+    runTimeoutMs: readTimeout("timeout", given("timeout")),
     retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
     certsDir: given("certs-dir") || settings["certs-dir"].unset,
   };
@@ -186,6 +182,11 @@ function readSwitch(setting: Name, text: string): boolean {
 function readDuration(setting: Name, text: string): number {
   const ms = Math.round(parseGoDuration(text));
   return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
+}
+
+// Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
+function readTimeout(setting: "client-timeout" | "timeout", text: string): number {
+  return Math.min(readDuration(setting, text || settings[setting].unset), 2 ** 31 - 1);
 }
 
 function refuse(setting: Name, found: string, needed: string): never {
@@ -324,7 +325,7 @@ export class Registry {
 
   /** The digest that the reference's tag points at now. Throws Error with method, URL and answer. */
   resolve(reference: Reference): Promise<Digest> {
-    return once(this.#tagDigests, nameOf(reference), async () => {
+    return once(this.#tagDigests, `${nameOf(reference)}:${reference.tag}`, async () => {
       const { headers, url } = await this.#ask("HEAD", reference, reference.tag);
       const digest = headers.get("docker-content-digest");
       // Red Hat's registry and some Nexus set-ups leave it out.
@@ -366,7 +367,7 @@ export class Registry {
       }
     }
     // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
-    const { status } = failures.at(-1) instanceof HttpError ? (failures.at(-1) as HttpError) : {};
+    const status = (failures.at(-1) as Partial<HttpError> | undefined)?.status;
     throw new HttpError(status, failures.map(messageOf).join("; ") || "no host in its hosts.toml may resolve tags");
   }
 
@@ -482,8 +483,8 @@ async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] 
   return configs.length > 0 && configs.every((config) => config !== undefined) ? configs : undefined;
 }
 
-function nameOf({ registry, repository, tag }: Reference): string {
-  return `${registry}/${repository}:${tag}`;
+function nameOf({ registry, repository }: Reference): string {
+  return `${registry}/${repository}`;
 }
 
 function tokenUrl(params: Record<string, string>, base: string, repository: string): URL {
@@ -1027,7 +1028,7 @@ export interface Outside {
   stop: AbortSignal;
 }
 
-/** Runs once. Resolves to the exit code: 0 judged and acted on, 1 something failed, 2 bad flag or variable. */
+/** Runs once. Resolves to the exit code: 0 judged and acted on, 1 something failed, 2 bad variable or no cluster. */
 export async function main(argv: readonly string[], env: Env, outside: Outside): Promise<number> {
   try {
     const config = readConfig(argv, env);

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { Given, When } from "@cucumber/cucumber";
 import { LocalRegistry } from "./support/registry.ts";
 import type { FigwaspWorld } from "./support/world.ts";
@@ -25,7 +26,10 @@ Given(
 );
 
 When("the tag is moved back to the image that says {string}", async function (this: FigwaspWorld, reply: string) {
-  await this.registry.moveTag(this.tagged, this.pushed.get(reply) ?? "");
+  const digest = this.pushed.get(reply);
+  assert(digest, `no image that says ${reply} was pushed in this scenario`);
+  await this.registry.moveTag(this.tagged, digest);
+  assert.equal(await this.registry.digest(this.tagged), digest);
 });
 
 // --- A second image in the pod ---
@@ -121,7 +125,8 @@ Given(
 );
 
 When("the second registry goes down", async function (this: FigwaspWorld) {
-  await this.otherRegistry?.stop();
+  assert(this.otherRegistry, "the scenario has no second registry");
+  await this.otherRegistry.stop();
 });
 
 Given("a registry behind a mirror from which the nodes pull", async function (this: FigwaspWorld) {
@@ -133,7 +138,9 @@ Given("a registry behind a mirror from which the nodes pull", async function (th
 Given("an image that says {string} is pushed, and the mirror does not have it yet", push);
 
 When("the mirror has caught up", async function (this: FigwaspWorld) {
-  await this.mirror?.pushServer(this.tagged, [...this.pushed.keys()].at(-1) ?? "");
+  const reply = [...this.pushed.keys()].at(-1);
+  assert(this.mirror && reply, "the scenario has no mirror, or nothing was pushed");
+  await this.mirror.pushServer(this.tagged, reply);
 });
 
 async function startRegistry(world: FigwaspWorld, name: string): Promise<LocalRegistry> {

@@ -418,6 +418,16 @@ describe("lookUp()", () => {
     assert.match(lookup.error.message, /the repository no longer has sha256:\w+$/);
   });
 
+  it("reads a manifest once, whichever tag of the repository it explains", async (t) => {
+    const stub = await serveRegistry(t);
+    const was = stub.put("was", imageOf("a"));
+    for (const tag of ["one", "two"]) stub.put(tag, imageOf("b"));
+    const registry = await openRegistry(t);
+    for (const tag of ["one", "two"]) await lookUp(registry, stub.image(tag), [{ digest: was, isImageId: false }]);
+    assert.equal(stub.lines().filter((line) => line === `GET /v2/app/manifests/${was}`).length, 1);
+    assert.equal(new Set(stub.lines()).size, stub.requests.length);
+  });
+
   it("reads the configs of the tag's images for a running image ID", async (t) => {
     const stub = await serveRegistry(t);
     const child = stub.put("amd", imageOf("a"));

@@ -20,6 +20,7 @@ interface Descriptor {
 interface Manifest {
   mediaType: string;
   descriptor: Descriptor;
+  bytes: Buffer;
   body: { config: Descriptor; [field: string]: unknown };
 }
 
@@ -106,8 +107,9 @@ export class LocalRegistry {
   /** Points the tag at what has been pushed before. */
   async moveTag(image: string, digest: string): Promise<void> {
     const { repository, tag } = split(image);
-    const { mediaType, body } = await this.#manifest(repository, digest);
-    await this.#putManifest(repository, tag, mediaType, body);
+    const { mediaType, bytes } = await this.#manifest(repository, digest);
+    // The very bytes: JSON written anew would be another digest.
+    await this.#putManifest(repository, tag, mediaType, bytes);
   }
 
   /** The digest that a tag points to. */
@@ -136,7 +138,7 @@ export class LocalRegistry {
     const bytes = Buffer.from(await response.arrayBuffer());
     const mediaType = response.headers.get("content-type") ?? "";
     const body = JSON.parse(bytes.toString("utf8")) as Manifest["body"];
-    return { mediaType, descriptor: { mediaType, digest: sha256(bytes), size: bytes.length }, body };
+    return { mediaType, descriptor: { mediaType, digest: sha256(bytes), size: bytes.length }, bytes, body };
   }
 
   async #putManifest(
@@ -145,7 +147,7 @@ export class LocalRegistry {
     mediaType: string,
     body: object,
   ): Promise<Descriptor> {
-    const bytes = Buffer.from(JSON.stringify(body));
+    const bytes = Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
     const digest = sha256(bytes);
     const headers = { "content-type": mediaType };
     await this.#request("PUT", `/v2/${repository}/manifests/${tag ?? digest}`, { headers, body: bytes });
