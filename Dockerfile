@@ -5,7 +5,8 @@ WORKDIR /src
 COPY package.json package-lock.json ./
 # No install script is needed: esbuild's binary is a package of its own.
 RUN --mount=type=cache,target=/npm-cache npm ci --cache /npm-cache --ignore-scripts --no-audit --no-fund
-COPY figwasp.ts transport.ts ./
+COPY figwasp.ts ./
+COPY lib lib
 RUN npm run build
 
 FROM gcr.io/distroless/nodejs24-debian12:nonroot

@@ -4,210 +4,31 @@
  *
  * Kubernetes starts a pod from `app:latest` and never looks again. figwasp looks, once, and ends:
  *
- *   config      which workloads, which deadlines                        readConfig
- *   workloads   their templates, and the pods of the current revision   Cluster, countingPods
- *   references  the tag from the template, what runs from imageID       parseReference, runningDigest
- *   registry    the digest that the tag resolves to now, by one HEAD    Registry, lookUp
- *   verdicts    would a fresh pull bring other content?                 judgeContainer, judgeWorkload
- *   restarts    one PATCH of two pod-template annotations; a report     main
+ *   config       which workloads, which deadlines                        readConfig, in lib/config.ts
+ *   workloads    their templates, and the pods of the current revision   Cluster, countingPods
+ *   references   the tag from the template, what runs from imageID       parseReference, runningDigest
+ *   credentials  those that the kubelet would try                        Keyring, matchingKeys
+ *   registry     the digest that the tag resolves to now, by one HEAD    Registry, lookUp
+ *   verdicts     would a fresh pull bring other content?                 judgeContainer, judgeWorkload
+ *   restarts     one PATCH of two pod-template annotations; a report     main
  *
  * Run it with `npx tsx figwasp.ts`, with `node figwasp.ts`, or as a Job. `--help` lists the settings.
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { createHash } from "node:crypto";
-import { STATUS_CODES } from "node:http";
-import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
-import { HttpMethod, KubeConfig, RequestContext } from "@kubernetes/client-node";
 import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
-import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1StatefulSet } from "@kubernetes/client-node";
+import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet } from "@kubernetes/client-node";
 import { type Response, fetch as undiciFetch } from "undici";
-import { boundFetch, describeRefusal, type Endpoint, type Fetch, HttpError, isObject } from "./transport.ts";
-import { messageOf, parseObject, quote, readBody, readEndpoints, send } from "./transport.ts";
+import { type Call, connectApi, type KubernetesList, listAll } from "./lib/api.ts";
+import { type Credential, Logins, type Outcome } from "./lib/auth.ts";
+import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
+import { type Login, parseDockerConfig, readDockerConfig } from "./lib/docker-config.ts";
+import { type Endpoint, Hosts } from "./lib/hosts.ts";
+import { LimitedClient } from "./lib/limits.ts";
+import { type Answer, boundFetch, codeOf, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
+import { messageOf, once, parseObject, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
 
-/** The release this file belongs to; package.json says the same, and a test compares them. */
-export const RELEASE = "3.0.0-alpha.0";
-
-// --- Config ---
-// Everything that a user can set stands in one table: flags as kubectl spells them, a variable for each, and
-// --help. A mistake is a ConfigError, found before any request and answered with exit code 2.
-
-export class ConfigError extends Error {}
-
-export interface Config {
-  /** The workloads that are named; none: all that the selector finds. */
-  targets: { kind: Kind; name: string }[];
-  /** A label selector in the API's form; empty: every workload. */
-  selector: string;
-  /** Absent: the pod's own namespace, else the kubeconfig context's, else `default`. */
-  namespace: string | undefined;
-  isAllNamespaces: boolean;
-  /** Deadline of each request, in milliseconds. */
-  clientTimeoutMs: number;
-  /** Deadline of the whole run, in milliseconds. */
-  runTimeoutMs: number;
-  /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
-  retryIntervalMs: number | undefined;
-  /** Folder of `HOST/hosts.toml` files in containerd's format. */
-  certsDir: string;
-}
-
-type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
-
-const settings = {
-  names: { variable: "FIGWASP_TARGET_DEPLOYMENT", about: "which: a Deployment's NAME, KIND/NAME, several by commas" },
-  selector: {
-    variable: "FIGWASP_TARGET_SELECTOR",
-    short: "l",
-    unset: "figwasp/target=true",
-    about: "which: by labels",
-  },
-  all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
-  namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; the pod's own, or the context's" },
-  "all-namespaces": { variable: "FIGWASP_ALL_NAMESPACES", short: "A", isSwitch: true, about: "where: everywhere" },
-  "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
-  timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
-  "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
-  "certs-dir": {
-    variable: "FIGWASP_CERTS_DIR",
-    unset: "/etc/figwasp/certs.d",
-    about: "folder of HOST/hosts.toml files",
-  },
-} as const satisfies Record<string, Setting>;
-
-type Name = keyof typeof settings;
-type Env = Readonly<Record<string, string | undefined>>;
-
-/** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`). A flag beats its
- *  variable, and what says which or where by flag beats all that says it by variable; an empty variable counts as
- *  unset, as in figwasp v1. Throws ConfigError, which names the flag or variable. */
-export function readConfig(argv: readonly string[], env: Env): Config | { print: string } {
-  const flags = parseFlags(argv);
-  if ("help" in flags) return { print: helpText() };
-  if ("version" in flags) return { print: `figwasp ${RELEASE}` };
-
-  const groups: Name[][] = [
-    ["names", "selector", "all"],
-    ["namespace", "all-namespaces"],
-  ];
-  const given = (name: Name): string => {
-    const group = groups.find((names) => names.includes(name)) ?? [name];
-    return group.some((each) => each in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
-  };
-  const named = given("names")
-    .split(/[\s,]+/)
-    .flatMap((name) => (name === "" ? [] : [parseTarget(name)]));
-  const targets = [...new Map(named.map((target) => [`${target.kind}/${target.name}`, target])).values()];
-  const isAll = readSwitch("all", given("all"));
-  const isAllNamespaces = readSwitch("all-namespaces", given("all-namespaces"));
-  refuseTogether({ names: targets.length > 0, "--selector": given("selector") !== "", "--all": isAll });
-  refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
-  refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
-  return {
-    targets,
-    selector: isAll ? "" : given("selector") || settings.selector.unset,
-    namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
-    isAllNamespaces,
-    clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
-    runTimeoutMs: readTimeout("timeout", given("timeout")),
-    retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
-    certsDir: given("certs-dir") || settings["certs-dir"].unset,
-  };
-}
-
-// The flags that are there, by name, with switches as "true"; the arguments, which are names, with commas.
-function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
-  const options: ParseArgsOptionsConfig = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
-  for (const [name, { short, isSwitch }] of settingRows()) {
-    options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
-  }
-  try {
-    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
-    const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
-    return { ...Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])), ...names };
-  } catch (error) {
-    throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, --help lists the flags`);
-  }
-}
-
-function settingRows(): [string, Setting][] {
-  return Object.entries(settings).filter(([name]) => name !== "names");
-}
-
-function helpText(): string {
-  const rows = Object.entries<Setting>(settings).map(([name, { short, variable, about, unset }]) => {
-    const flag = name === "names" ? "[KIND/]NAME…" : `${short ? `-${short}, ` : "    "}--${name}`;
-    return `  ${flag.padEnd(22)} ${variable.padEnd(25)} ${about}${unset ? ` (${unset})` : ""}`;
-  });
-  return `Usage: figwasp [[KIND/]NAME… | -l SELECTOR | --all] [-n NAMESPACE | -A]
-
-Restarts Deployments, StatefulSets and DaemonSets when their image tag has moved in the registry.
-${rows.join("\n")}
-
-Durations are Go's, such as 30s or 1m30s. The exit code is 0 when all was judged and acted on, 1 when something
-failed or did not converge, 2 for a bad flag or variable, or without a cluster to ask.`;
-}
-
-const kinds = ["deployment", "statefulset", "daemonset"] as const;
-export type Kind = (typeof kinds)[number];
-const kindWords: Record<Kind, RegExp> = {
-  deployment: /^(?:deployments?|deploy)(?:\.apps)?$/i,
-  statefulset: /^(?:statefulsets?|sts)(?:\.apps)?$/i,
-  daemonset: /^(?:daemonsets?|ds)(?:\.apps)?$/i,
-};
-
-// As kubectl takes and prints them: `deployment/api`, `sts/db`, `deployment.apps/api`; `api` is a Deployment.
-function parseTarget(text: string): { kind: Kind; name: string } {
-  const [, word = "deployment", name = ""] = /^(?:([^/]*)\/)?(.*)$/s.exec(text) ?? [];
-  const kind = kinds.find((each) => kindWords[each].test(word));
-  if (kind) return { kind, name: checkName("names", name) };
-  throw new ConfigError(`Cannot use ${quote(text)}: ${quote(word)} is not one of ${kinds.join(", ")}`);
-}
-
-function refuseTogether(given: Record<string, boolean>): void {
-  const words = Object.keys(given).filter((word) => given[word]);
-  if (words.length > 1) throw new ConfigError(`Cannot start: ${words.join(" and ")} exclude each other`);
-}
-
-// Names go into URLs; the API server would answer a wrong one with a puzzling 404.
-function checkName(setting: Name, name: string): string {
-  return /^[a-z0-9][a-z0-9.-]{0,252}$/.test(name) ? name : refuse(setting, name, "an object's name, such as my-app,");
-}
-
-function readSwitch(setting: Name, text: string): boolean {
-  if (["", "false", "0"].includes(text)) return false;
-  return ["true", "1"].includes(text) || refuse(setting, text, "true or false");
-}
-
-// In whole milliseconds, as timers want them.
-function readDuration(setting: Name, text: string): number {
-  const ms = Math.round(parseGoDuration(text));
-  return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
-}
-
-// Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
-function readTimeout(setting: "client-timeout" | "timeout", text: string): number {
-  return Math.min(readDuration(setting, text || settings[setting].unset), 2 ** 31 - 1);
-}
-
-function refuse(setting: Name, found: string, needed: string): never {
-  const what = setting === "names" ? "name" : `--${setting}`;
-  throw new ConfigError(`Cannot use ${what} (${settings[setting].variable}) ${quote(found)}: ${needed} is needed`);
-}
-
-const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
-
-/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
- *  See Go's time.ParseDuration. */
-export function parseGoDuration(text: string): number {
-  if (text === "0") return 0;
-  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
-  let sum = 0;
-  do {
-    const [, number, unit = ""] = part.exec(text) ?? [];
-    sum += Number(number) * (unitMs[unit] ?? NaN);
-  } while (part.lastIndex > 0 && part.lastIndex < text.length);
-  return sum;
-}
+export { parseChallenges } from "./lib/auth.ts";
 
 // --- Reference ---
 // Which image a container names, and which digest its pod reports. The tag comes from the pod template and
@@ -284,10 +105,93 @@ export function runningDigest(imageID: string): Running {
   return { digest: `sha256:${found[2]}`, isImageId: at < 0 };
 }
 
+// --- Credentials ---
+// The credentials that the kubelet would try for an image, in its order: those of the Secrets that the pods name, then
+// those of a mounted docker config (k8s.io/kubernetes, pkg/credentialprovider). What only a node knows is not there.
+
+/** The keys of docker configs that the kubelet would try for an image, in its order. The image is named in full, without
+ *  a tag: `docker.io/library/nginx`. A key is `https://index.docker.io/v1/`, `*.example.org/team`, `example.org:5000`. */
+export function matchingKeys(keys: readonly string[], image: string): string[] {
+  const entries = keys.map((key) => ({ key }));
+  return matching(entries, image).map(({ key }) => key);
+}
+
+function matching<Entry extends { key: string }>(entries: Entry[], image: string): Entry[] {
+  const target = parseKey(image);
+  const parsed = entries.flatMap((entry) => {
+    const pattern = parseKey(entry.key, /^\/v[12](?=\/)/);
+    return pattern ? [{ entry, pattern, bytes: Buffer.from(pattern.name) }] : [];
+  });
+  const found = parsed.filter(({ pattern }) => target && covers(pattern, target));
+  // In reverse order of bytes, so that the longer of two paths comes first.
+  if (found.length > 0) return found.toSorted((a, b) => Buffer.compare(b.bytes, a.bytes)).map(({ entry }) => entry);
+  // The kubelet does this for `localhost` and all other hosts without a dot as well; they would get Docker Hub's.
+  if (!image.startsWith("docker.io/")) return [];
+  return parsed.filter(({ pattern }) => pattern.name === "index.docker.io").map(({ entry }) => entry);
+}
+
+type DockerKey = { name: string; labels: string[]; port: string; path: string };
+
+// As Go's url.Parse reads it, which the kubelet uses: `?` begins a query and `[` an IPv6 address, so that of a glob
+// only `*` is left. Undefined for what Go refuses, which the kubelet passes over.
+function parseKey(key: string, needlessPath?: RegExp): DockerKey | undefined {
+  const url =
+    /^(?:https?:\/\/)?(?:[\w\-.:~!$&'()*+,;=%@]*@)?(\[[\dA-Fa-f:.]+\]|[\w\-.~!$&'()*+,;=<>"\u0080-\uffff]*)(:\d*)?(\/[^?#]*)?(?:[?#]|$)/;
+  const [found, host = "", port = "", rest = ""] = url.exec(key) ?? [];
+  // eslint-disable-next-line no-control-regex -- Go refuses them
+  if (found === undefined || /[\u0000-\u001f\u007f]/.test(key)) return undefined;
+  const path = needlessPath ? rest.replace(needlessPath, "").replace(/^\/$/, "") : rest;
+  return { name: host + port + path, labels: host.split("."), port: port.slice(1), path };
+}
+
+// Label by label, so that `*` never crosses a dot; the path is a prefix of text, not of path components.
+function covers(pattern: DockerKey, image: DockerKey): boolean {
+  const { labels, port, path } = pattern;
+  const isSameHost =
+    labels.length === image.labels.length && labels.every((label, at) => matchesGlob(label, image.labels[at]));
+  return isSameHost && port === image.port && image.path.startsWith(path);
+}
+
+function matchesGlob(glob: string, text = ""): boolean {
+  const [start = "", ...parts] = glob.split("*");
+  const end = parts.pop();
+  if (end === undefined) return text === glob;
+  let at = start.length;
+  for (const part of parts) {
+    const found = text.indexOf(part, at);
+    if (found < 0) return false;
+    at = found + part.length;
+  }
+  return text.startsWith(start) && text.endsWith(end) && at <= text.length - end.length;
+}
+
+/** A Secret or a mounted docker config. */
+export interface Source {
+  logins: (Login & { source: string })[];
+  /** What to say where nothing of it could be used: `Secret shop/pull is not there`. */
+  looked: string;
+}
+
+/** What the pods of a workload may pull with. */
+export interface Keyring {
+  /** The Secrets together, then the mounted docker config: each is matched by itself, and all that matches is tried. */
+  sources: Source["logins"][];
+  looked: string[];
+}
+
+/** Those that the kubelet would try for an image, named in full without a tag, in its order. */
+export function credentialsFor({ sources }: Keyring, image: string): Credential[] {
+  const found = sources
+    .flatMap((logins) => matching(logins, image))
+    .flatMap(({ key, credential, source }) => {
+      return credential ? [{ ...credential, source: `key ${quote(key)} of ${source}` }] : [];
+    });
+  return found.filter(({ basic }, at) => found.findIndex((other) => other.basic === basic) === at);
+}
+
 // --- Registry ---
-// The conversation with a registry: how its host is reached, the challenge, the HEAD, and a GET only to explain
-// a difference. One question is asked once a run and shared while in flight. No token is sent before the
-// registry asks for it, and no token goes along when a redirect leaves the host.
+// The conversation with a registry: one HEAD, and a GET only to explain a difference. How its host is reached, where
+// a credential may go and what a host is spared stand in lib/. Nothing secret is sent before the registry asks for it.
 
 // All four in one Accept: without the index types some registries answer with the digest of another manifest,
 // or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
@@ -298,8 +202,7 @@ const manifestTypes = [
   "application/vnd.docker.distribution.manifest.v2+json",
 ];
 const manifestLimitBytes = 4 * 1024 * 1024; // what the distribution-spec asks registries to take
-const tokenLimitBytes = 64 * 1024;
-const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwasp)`;
+const quotaLeftToNodes = 0.2;
 
 /** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
 export interface Manifest {
@@ -309,107 +212,204 @@ export interface Manifest {
   config: Digest | undefined;
 }
 
-export class Registry {
-  readonly #certsDir: string;
-  readonly #fetch: Fetch;
-  readonly #endpoints = new Map<string, Promise<Endpoint[]>>();
-  readonly #tagDigests = new Map<string, Promise<Digest>>();
-  readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
-  readonly #tokens = new Map<string, Promise<string>>();
+type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 
-  /** `certsDir` is a folder in containerd's format; `fetch` comes from boundFetch. */
-  constructor(certsDir: string, fetch: Fetch) {
-    this.#certsDir = certsDir;
-    this.#fetch = fetch;
+/** All registries of a run: what their hosts told, and how they let figwasp in. */
+export class Registry {
+  readonly client: LimitedClient;
+  readonly logins: Logins;
+  readonly #hosts: Hosts;
+  readonly #endpoints = new Map<string, Promise<Endpoint[]>>();
+  readonly #repositories = new Map<string, Repository>();
+  readonly #notes = new Set<string>();
+
+  constructor({ certsDir, proxies, tokenHosts }: RegistrySettings, client: LimitedClient) {
+    this.client = client;
+    this.logins = new Logins(client.fetch, { tokenHosts, userAgent });
+    this.#hosts = new Hosts(certsDir, proxies);
   }
 
-  /** The digest that the reference's tag points at now. Throws Error with method, URL and answer. */
-  resolve(reference: Reference): Promise<Digest> {
-    return once(this.#tagDigests, `${nameOf(reference)}:${reference.tag}`, async () => {
-      const { headers, url } = await this.#ask("HEAD", reference, reference.tag);
-      const digest = headers.get("docker-content-digest");
-      // Red Hat's registry and some Nexus set-ups leave it out.
-      if (digest === null) return sha256(await this.#read(reference, reference.tag));
-      if (isDigest(digest)) return digest;
-      throw new Error(`HEAD ${url} returned the digest ${quote(digest)}, a sha256 one is needed`);
+  /** One conversation for all who ask with the same credentials. */
+  open(reference: Reference, keyring: Keyring): Repository {
+    const name = nameOf(reference);
+    const key = [name, ...credentialsFor(keyring, name).map(({ basic }) => basic)].join(" ");
+    const repository = this.#repositories.get(key) ?? new Repository(this, reference, keyring);
+    this.#repositories.set(key, repository);
+    return repository;
+  }
+
+  endpointsOf(registry: string): Promise<Endpoint[]> {
+    return once(this.#endpoints, registry, async () => {
+      const endpoints = await this.#hosts.endpointsOf(registry);
+      for (const { base, unverifiedBy, headers } of endpoints) {
+        if (unverifiedBy)
+          this.note(`the certificate of ${new URL(base).host} is not verified: ${unverifiedBy} says so`);
+        for (const value of Object.values(headers)) this.logins.conceal(value);
+      }
+      return endpoints;
     });
+  }
+
+  /** Something to be read once a run, beside the verdicts. */
+  note(text: string): void {
+    this.#notes.add(text);
+  }
+
+  /** What to read, the limits that hosts told among it: `registry-1.docker.io: 76 of 100 pulls remain, each 6 h`. */
+  get notes(): string[] {
+    const quotas = [...this.client.quotas].map(([host, { remaining, limit, windowSeconds }]) => {
+      const window = windowSeconds === undefined ? "" : `, for each ${windowSeconds / 3600} h`;
+      return `${host}: ${remaining} of ${limit} requests that it counts remain${window}`;
+    });
+    return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => this.logins.redact(note));
+  }
+}
+
+/** The conversation about one repository, with the credentials of the pods that run its image. */
+export class Repository {
+  readonly #registry: Registry;
+  readonly #reference: Reference;
+  readonly #keyring: Keyring;
+  readonly #tagDigests = new Map<string, Promise<Digest>>();
+  readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
+  /** What let it in, by endpoint. */
+  readonly #authorizations = new Map<string, string>();
+
+  constructor(registry: Registry, reference: Reference, keyring: Keyring) {
+    this.#registry = registry;
+    this.#reference = reference;
+    this.#keyring = keyring;
+  }
+
+  /** The digest that the tag points at now. Throws Error with method, URL and answer. */
+  resolve(tag: string): Promise<Digest> {
+    return once(this.#tagDigests, tag, async () => (await this.#head(tag)) ?? sha256(await this.#read(tag)));
   }
 
   /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the
    *  bytes are not the digest's. */
-  manifest(reference: Reference, digest: Digest): Promise<Manifest | undefined> {
-    return once(this.#manifests, `${nameOf(reference)}@${digest}`, async () => {
+  manifest(digest: Digest): Promise<Manifest | undefined> {
+    return once(this.#manifests, digest, async () => {
       try {
-        const body = await this.#read(reference, digest);
+        const body = await this.#read(digest);
         if (sha256(body) === digest) return parseManifest(digest, body);
       } catch (error) {
-        if (error instanceof HttpError && error.status === 404) return undefined;
+        if (statusOf(error) === 404) return undefined;
         throw error;
       }
       throw new Error(`the registry gave other bytes for ${digest}`);
     });
   }
 
-  async #read(reference: Reference, tagOrDigest: string): Promise<Buffer> {
-    return readBody(await this.#ask("GET", reference, tagOrDigest), manifestLimitBytes);
+  // Undefined where a GET has to tell: Red Hat's registry and some Nexus set-ups leave the digest out, others answer a
+  // HEAD with 403, 404 or 405 for what they have (crazy-max/diun#1614). Docker Hub does not, and counts each GET.
+  async #head(tag: string): Promise<Digest | undefined> {
+    try {
+      const { headers, url } = await this.#ask("HEAD", tag);
+      const digest = headers.get("docker-content-digest");
+      if (digest === null || isDigest(digest)) return digest ?? undefined;
+      throw new Error(`HEAD ${withoutQuery(url)} returned the digest ${quote(digest)}, a sha256 one is needed`);
+    } catch (error) {
+      const isDenied = [403, 404, 405].includes(statusOf(error) ?? 0);
+      if (isDenied && this.#reference.registry !== "docker.io") return undefined;
+      throw error;
+    }
+  }
+
+  // ECR and others send no digest with a GET, and some send a wrong one: the bytes tell.
+  async #read(tagOrDigest: string): Promise<Buffer> {
+    return readBody(await this.#ask("GET", tagOrDigest), manifestLimitBytes);
   }
 
   // containerd's order: each host of hosts.toml in turn, the server last; the first that has it answers.
-  async #ask(method: "HEAD" | "GET", reference: Reference, tagOrDigest: string): Promise<Response> {
-    const { registry } = reference;
-    const endpoints = await once(this.#endpoints, registry, () => readEndpoints(this.#certsDir, registry));
+  async #ask(method: "HEAD" | "GET", tagOrDigest: string): Promise<Response> {
+    const { registry } = this.#reference;
     const failures: unknown[] = [];
-    for (const endpoint of endpoints) {
+    for (const endpoint of await this.#registry.endpointsOf(registry)) {
       try {
-        return await this.#askEndpoint(method, endpoint, reference, tagOrDigest);
+        return await this.#askEndpoint(method, endpoint, tagOrDigest);
       } catch (error) {
         failures.push(error);
       }
     }
     // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
-    const status = (failures.at(-1) as Partial<HttpError> | undefined)?.status;
-    throw new HttpError(status, failures.map(messageOf).join("; ") || "no host in its hosts.toml may resolve tags");
+    const status = statusOf(failures.at(-1));
+    throw new HttpError(
+      status,
+      failures.map((error) => describeFailure(error, registry)).join("; ") ||
+        "no host in its hosts.toml may resolve tags",
+    );
   }
 
-  async #askEndpoint(method: string, endpoint: Endpoint, reference: Reference, tagOrDigest: string): Promise<Response> {
-    const url = `${endpoint.base}/${reference.repository}/manifests/${tagOrDigest}`;
-    // A mirror of several registries learns from `ns` which one is meant, as it does from containerd.
-    const query = endpoint.isMirror ? `?ns=${encodeURIComponent(reference.registry)}` : "";
-    const headers = { accept: manifestTypes.join(", ") };
-    let response = await this.#send(method, url + query, headers);
-    if (response.status === 401) {
-      const token = await this.#anonymousToken(response, endpoint, reference);
-      if (token) response = await this.#send(method, url + query, { ...headers, authorization: `Bearer ${token}` });
+  async #askEndpoint(method: string, endpoint: Endpoint, tagOrDigest: string): Promise<Response> {
+    const { base, query } = endpoint;
+    const url = `${base}/${this.#reference.repository}/manifests/${tagOrDigest}`;
+    if (method === "GET") this.#sparePulls(new URL(base).host);
+    const known = this.#authorizations.get(base);
+    const answer = await this.#send(method, url + query, endpoint, known);
+    if (answer.response.status !== 401) return accept(method, url, answer.response);
+
+    const outcome = await this.#logIn(method, answer, endpoint, known !== undefined);
+    const { response } = outcome.answer;
+    if ("authorization" in outcome) {
+      if (outcome.answer.url.startsWith(base)) this.#authorizations.set(base, outcome.authorization);
+      return accept(method, url, response);
     }
-    if (response.status !== 200) {
-      throw new HttpError(response.status, `${method} ${url} returned ${await describeRefusal(response)}`);
-    }
-    const type = response.headers.get("content-type") ?? "";
-    if (/docker.*manifest\.v1\+/.test(type)) throw new Error(`${url} is of the outdated type ${quote(type)}`);
-    return response;
+    return accept(method, url, response, outcome.why ?? (response.status === 401 ? this.#whyNone() : undefined));
   }
 
-  #send(method: string, url: string, headers: Record<string, string>): Promise<Response> {
-    return send(this.#fetch, url, { method, headers: { ...headers, "user-agent": userAgent } });
+  // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
+  // *.pkg.dev, which wants a token of its own (google/go-containerregistry#2359).
+  #logIn(method: string, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
+    const { repository } = this.#reference;
+    const { origin, host } = new URL(answer.url);
+    const isOwn = answer.url.startsWith(endpoint.base);
+    const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, dispatcher: endpoint.otherDispatcher };
+    const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
+    const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
+    const askAgain = (authorization: string) => this.#send(method, answer.url, at, authorization);
+    return this.#registry.logins.logIn({ answer, endpoint: at, repository, credentials, askAgain, hadToken });
   }
 
-  // distribution's token protocol without a credential: public images of most registries need it.
-  async #anonymousToken(refusal: Response, { base }: Endpoint, { repository }: Reference): Promise<string | undefined> {
-    await refusal.body?.cancel();
-    const challenges = parseChallenges(refusal.headers.get("www-authenticate") ?? "");
-    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
-    if (!bearer) return undefined;
-    const url = tokenUrl(bearer.params, base, repository);
-    return once(this.#tokens, url.href, async () => {
-      const response = await this.#send("GET", url.href, {});
-      const asked = `GET ${url.origin}${url.pathname}`;
-      if (response.status !== 200) throw new Error(`${asked} returned ${await describeRefusal(response)}`);
-      const { token, access_token: accessToken } = parseObject(await readBody(response, tokenLimitBytes)) ?? {};
-      const found = token || accessToken;
-      if (typeof found !== "string" || found === "") throw new Error(`${asked} returned no token`);
-      return found;
-    });
+  #send(method: string, url: string, endpoint: Endpoint, authorization: string | undefined): Promise<Answer> {
+    const { dispatcher, otherDispatcher } = endpoint;
+    const own = { accept: manifestTypes.join(", "), "user-agent": userAgent, ...(authorization && { authorization }) };
+    const question = { method, headers: { ...endpoint.headers, ...own }, dispatcher, otherDispatcher };
+    return send(this.#registry.client.fetch, url, question);
   }
+
+  #whyNone(): string {
+    const { registry } = this.#reference;
+    const looked = this.#keyring.looked.join(", ") || "the pods name no pull Secret";
+    const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(registry);
+    const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
+    return `the registry asks for a credential, and ${looked}${isOfNodes ? hint : ""}`;
+  }
+
+  // Docker Hub counts a GET as a pull.
+  #sparePulls(host: string): void {
+    const { remaining, limit } = this.#registry.client.quotas.get(host) ?? { remaining: 1, limit: 1 };
+    if (remaining >= limit * quotaLeftToNodes) return;
+    throw new Error(`${host} has ${remaining} of ${limit} pulls left, which are for the nodes, and no more was asked`);
+  }
+}
+
+const caCodes =
+  /^(?:SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT(?:_LOCALLY)?))$/;
+
+function describeFailure(error: unknown, registry: string): string {
+  const hint = `: put its CA into ${registry}/ca.crt of --certs-dir (FIGWASP_CERTS_DIR), or into the system's trust store`;
+  return messageOf(error) + (caCodes.test(codeOf(error) ?? "") ? hint : "");
+}
+
+async function accept(method: string, url: string, response: Response, why?: string): Promise<Response> {
+  if (response.status !== 200) {
+    const returned = `${method} ${url} returned ${await describeRefusal(response)}`;
+    throw new HttpError(response.status, why === undefined ? returned : `${returned}, ${why}`);
+  }
+  const type = response.headers.get("content-type") ?? "";
+  if (/docker.*manifest\.v1\+/.test(type)) throw new Error(`${url} is of the outdated type ${quote(type)}`);
+  return response;
 }
 
 /** What the registry says about a tag, and, where a container runs another digest, what that one means. */
@@ -427,16 +427,22 @@ export interface Explanation {
 }
 
 /** Resolves the tag of an image; looks further only to explain a difference. Never throws. */
-export async function lookUp(registry: Registry, image: string, running: Running[]): Promise<Lookup> {
+export async function lookUp(
+  registry: Registry,
+  image: string,
+  { running, keyring }: { running: Running[]; keyring: Keyring },
+): Promise<Lookup> {
   try {
     const reference = parseReference(image);
-    const digest = await registry.resolve(reference);
+    const repository = registry.open(reference, keyring);
+    const digest = await repository.resolve(reference.tag);
     const others = running.flatMap((found) => ("digest" in found && found.digest !== digest ? [found] : []));
-    const read = (wanted: Digest) => registry.manifest(reference, wanted);
+    const read = (wanted: Digest) => repository.manifest(wanted);
     return { kind: "resolved", digest, ...(await explain(digest, others, read)) };
   } catch (cause) {
     if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
-    return { kind: "failed", error: new Error(`Cannot resolve ${quote(image)}: ${messageOf(cause)}`, { cause }) };
+    const what = `Cannot resolve ${quote(image)}: ${registry.logins.redact(messageOf(cause))}`;
+    return { kind: "failed", error: new Error(what, { cause }) };
   }
 }
 
@@ -487,63 +493,6 @@ function nameOf({ registry, repository }: Reference): string {
   return `${registry}/${repository}`;
 }
 
-function tokenUrl(params: Record<string, string>, base: string, repository: string): URL {
-  const { realm = "", service, scope } = params;
-  const malformed = (found: string) => new Error(`Cannot get a token for ${base}: ${found}`);
-  if (!URL.canParse(realm, base)) throw malformed(`its realm ${quote(realm)} is not a URL`);
-  const url = new URL(realm, base);
-  const registryUrl = new URL(base);
-  const isAsPlain = registryUrl.protocol === "http:" && url.hostname === registryUrl.hostname;
-  if (url.username || url.password) throw malformed("its realm holds a user name");
-  if (url.protocol !== "https:" && !isAsPlain) throw malformed(`its realm ${quote(url.origin)} is not https`);
-  if (service) url.searchParams.append("service", service);
-  url.searchParams.append("scope", scope || `repository:${repository}:pull`);
-  return url;
-}
-
-export interface Challenge {
-  /** In lower case: `bearer`. */
-  scheme: string;
-  /** By name in lower case: `realm`, `service`, `scope`. */
-  params: Record<string, string>;
-}
-
-const httpToken = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
-
-/** `WWW-Authenticate` → its challenges, also several in one header: `Basic realm="a", Bearer realm="b",scope="c:d,e"`.
- *  Throws SyntaxError. See RFC 9110, 11.6.1. */
-export function parseChallenges(header: string): Challenge[] {
-  const separators = /[ \t,]*/y;
-  const param = new RegExp(
-    `(${httpToken})[ \\t]*=[ \\t]*(?:(${httpToken})|"((?:[^"\\\\]|\\\\.)*)")[ \\t]*(?=,|$)`,
-    "y",
-  );
-  const scheme = new RegExp(`(${httpToken})(?:[ \\t]+|(?=,|$))`, "y");
-  const token68 = /[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)/y;
-  let at = 0;
-  const take = (pattern: RegExp): RegExpExecArray | null => {
-    pattern.lastIndex = at;
-    const match = pattern.exec(header);
-    if (match) at = pattern.lastIndex;
-    return match;
-  };
-
-  const challenges: Challenge[] = [];
-  while (take(separators) && at < header.length) {
-    const current = challenges.at(-1);
-    const [, key, plain, quoted = ""] = (current && take(param)) ?? [];
-    if (current && key !== undefined) {
-      current.params[key.toLowerCase()] = plain ?? quoted.replace(/\\(.)/g, "$1");
-      continue;
-    }
-    const name = take(scheme)?.[1];
-    if (name === undefined) throw new SyntaxError(`Cannot parse the challenge ${quote(header)} at character ${at + 1}`);
-    challenges.push({ scheme: name.toLowerCase(), params: {} });
-    take(token68);
-  }
-  return challenges;
-}
-
 function parseManifest(digest: Digest, body: Buffer): Manifest {
   const { manifests = [], config } = parseObject(body) ?? {};
   if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
@@ -575,33 +524,22 @@ function sha256(body: Buffer): Digest {
   return `sha256:${createHash("sha256").update(body).digest("hex")}`;
 }
 
-// One question, one answer: those who ask while it is under way wait for the same promise.
-function once<T>(answers: Map<string, Promise<T>>, key: string, ask: () => Promise<T>): Promise<T> {
-  const answer = answers.get(key) ?? ask();
-  answers.set(key, answer);
-  return answer;
-}
-
 // --- Cluster ---
-// The reads and the one write; each method is a verb of the Role in deploy/. The client library finds the
-// cluster and authenticates; the calls themselves are plain JSON over one connection, because its typed
-// calls open one each, drop the fields that they do not know, and take no deadline.
+// The reads and the one write; each method is a verb of the Role in deploy/. How the API server is found and asked
+// stands in lib/.
 
-const pageSize = 500;
 // A ReplicaSet holds a template as large as the Deployment's; only its metadata is of use.
 const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /** The API server, as far as figwasp asks it. */
 export type Cluster = Awaited<ReturnType<typeof connectCluster>>;
 
-/** Finds the cluster as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet.
- *  Throws ConfigError where there is none or it cannot be used; its methods throw HttpError. */
+/** Throws ConfigError where there is no cluster or it cannot be used; its methods throw HttpError. */
 export async function connectCluster(fetch: Fetch) {
-  const connection = await readKubeconfig();
-  const call: Call = (path, init = {}) => callApi(fetch, connection, path, init);
+  const { namespace: ownNamespace, call } = await connectApi(fetch);
   return {
     /** Where to look when no namespace is named. */
-    namespace: connection.namespace,
+    namespace: ownNamespace,
 
     async getWorkload(kind: Kind, namespace: string, name: string): Promise<Workload> {
       return toWorkload(kind, (await call(workloadPath({ kind, namespace, name }))) as AnyWorkload);
@@ -621,50 +559,18 @@ export async function connectCluster(fetch: Fetch) {
       return pods.filter((pod) => pod.ownerUid === ownerUid);
     },
 
+    /** Undefined where there is none. Status 403: the Role grants neither `get` nor `list`. */
+    async getSecret(namespace: string, name: string): Promise<Secret | undefined> {
+      const secret = await readSecret(call, namespace, name);
+      return secret && toSecret(secret);
+    },
+
     /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
     annotateTemplate: (workload: Workload, annotations: Annotations) => annotateTemplate(call, workload, annotations),
   };
 }
 
 type Annotations = Record<string, string>;
-
-type CallInit = { method?: string; headers?: Record<string, string>; body?: string };
-type Call = (path: string, init?: CallInit) => Promise<unknown>;
-type Connection = Awaited<ReturnType<typeof readKubeconfig>>;
-
-async function callApi(fetch: Fetch, connection: Connection, path: string, init: CallInit): Promise<unknown> {
-  const { server, headers, dispatcher } = connection;
-  const { method = "GET" } = init;
-  const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...init.headers };
-  const options = { ...init, method, headers: sent, ...(dispatcher && { dispatcher }) };
-  const response = await fetch(server.replace(/\/+$/, "") + path, options);
-  const body = await readBody(response, Infinity);
-  if (response.ok) return JSON.parse(body.toString("utf8"));
-  // The message of a Status object; a proxy in between may answer with a page of its own.
-  const { message } = parseObject(body) ?? {};
-  const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-  throw new HttpError(response.status, `${method} ${path.split("?")[0]} returned ${response.status}: ${reason}`);
-}
-
-// In pages. The API server forgets a list after some minutes and then answers 410: start over.
-async function listAll<T>(call: Call, path: string, labelSelector: string, headers = {}): Promise<T[]> {
-  let items: T[] = [];
-  let token: string | undefined = "";
-  for (let expired = 0; token !== undefined;) {
-    const query = new URLSearchParams({ labelSelector, limit: `${pageSize}`, continue: token });
-    try {
-      const page = (await call(`${path}?${query.toString()}`, { headers })) as KubernetesList<T>;
-      items.push(...(page.items ?? []));
-      token = page.metadata.continue || undefined;
-    } catch (error) {
-      if (!(error instanceof HttpError && error.status === 410 && ++expired < 3)) throw error;
-      [items, token] = [[], ""];
-    }
-  }
-  return items;
-}
-
-type KubernetesList<T> = { items: T[] | null; metadata: { continue?: string } };
 
 function appsPath(namespace: string | undefined, rest: string): string {
   return `/apis/apps/v1/${namespace === undefined ? "" : `namespaces/${namespace}/`}${rest}`;
@@ -708,6 +614,29 @@ async function findRevision(call: Call, workload: Workload): Promise<Revision | 
 const hashLabel = "controller-revision-hash";
 const revisionAnnotation = "deployment.kubernetes.io/revision";
 
+// figwasp v1's Role grants `list` in place of `get`: it is asked for this one Secret alone.
+async function readSecret(call: Call, namespace: string, name: string): Promise<V1Secret | undefined> {
+  const path = `/api/v1/namespaces/${namespace}/secrets`;
+  try {
+    return (await call(`${path}/${encodeURIComponent(name)}`)) as V1Secret;
+  } catch (refused) {
+    if (statusOf(refused) === 404) return undefined;
+    if (statusOf(refused) !== 403) throw refused;
+    const query = new URLSearchParams({ fieldSelector: `metadata.name=${name}` });
+    const listed = call(`${path}?${query.toString()}`) as Promise<KubernetesList<V1Secret>>;
+    return (await listed.catch((error: unknown) => refuseAs(refused, error))).items?.[0];
+  }
+}
+
+// Where the fallback is forbidden too, what the recommended Role lacks is the one to read about.
+function refuseAs(refused: unknown, error: unknown): never {
+  throw statusOf(error) === 403 ? refused : error;
+}
+
+function statusOf(error: unknown): number | undefined {
+  return error instanceof HttpError ? error.status : undefined;
+}
+
 // With the resourceVersion the API server refuses to write where the workload is no longer the one that was
 // judged, so that two runs at once restart once.
 async function annotateTemplate(call: Call, workload: Workload, annotations: Annotations): Promise<void> {
@@ -719,7 +648,7 @@ async function annotateTemplate(call: Call, workload: Workload, annotations: Ann
     const headers = { "content-type": "application/strategic-merge-patch+json" };
     await call(path + query, { method: "PATCH", headers, body: JSON.stringify(patch) });
   } catch (refused) {
-    if (!(refused instanceof HttpError && refused.status === 403)) throw refused;
+    if (statusOf(refused) !== 403) throw refused;
     // figwasp v1's Role grants "update" in place of "patch". The object goes back as it came, unknown fields too.
     const raw = (await call(path)) as {
       metadata: { resourceVersion: string };
@@ -729,35 +658,9 @@ async function annotateTemplate(call: Call, workload: Workload, annotations: Ann
     const { template } = raw.spec;
     template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, ...annotations } };
     const headers = { "content-type": "application/json" };
-    await call(path + query, { method: "PUT", headers, body: JSON.stringify(raw) }).catch((error: unknown) => {
-      if (error instanceof HttpError && error.status === 403) throw refused;
-      throw error;
-    });
+    const put = call(path + query, { method: "PUT", headers, body: JSON.stringify(raw) });
+    await put.catch((error: unknown) => refuseAs(refused, error));
   }
-}
-
-async function readKubeconfig() {
-  const kubeconfig = new KubeConfig();
-  try {
-    kubeconfig.loadFromDefault();
-  } catch (cause) {
-    throw new ConfigError(`Cannot read the kubeconfig: ${messageOf(cause)}`, { cause });
-  }
-  const server = kubeconfig.getCurrentCluster()?.server;
-  const context = kubeconfig.getContextObject(kubeconfig.getCurrentContext());
-  // The library's last resort is a server that nobody has run since Kubernetes 1.20.
-  if (!server || (context?.name === "loaded-context" && server === "http://localhost:8080")) {
-    const needed = "a kubeconfig with a current context is needed, or a pod with a ServiceAccount token";
-    throw new ConfigError(`Cannot find a cluster: ${needed}`);
-  }
-  // Once, for all calls: the library makes a new connection pool each time that it is asked.
-  const sample = new RequestContext(server, HttpMethod.GET);
-  await kubeconfig.applySecurityAuthentication(sample).catch((cause: unknown) => {
-    const reason = messageOf(cause) || "its credential plugin failed";
-    throw new Error(`Cannot authenticate as the kubeconfig says: ${reason}`, { cause });
-  });
-  const authentication = { headers: sample.getHeaders(), dispatcher: sample.getDispatcher() };
-  return { server, namespace: context?.namespace || "default", ...authentication };
 }
 
 /** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
@@ -800,10 +703,26 @@ function toPod({ metadata, spec, status }: V1Pod) {
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
     annotations: metadata?.annotations ?? {},
+    /** Names of Secrets; those of its ServiceAccount are among them, if it had none of its own. */
+    pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
     /** `imageID` is empty until the container has started once. */
     containers: containers.map(({ name, imagePullPolicy: pullPolicy = "" }) => {
       return { name, pullPolicy, imageID: statuses.find((entry) => entry.name === name)?.imageID ?? "" };
     }),
+  };
+}
+
+/** A Secret, as far as figwasp reads it. */
+export type Secret = ReturnType<typeof toSecret>;
+
+// The kubelet takes a docker config where type and key fit together, and passes over everything else.
+function toSecret({ type = "", data = {} }: V1Secret) {
+  const forms = { "kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg" };
+  const config = data[forms[type as keyof typeof forms]];
+  return {
+    type,
+    isOlderForm: type === "kubernetes.io/dockercfg",
+    config: config ? Buffer.from(config, "base64") : undefined,
   };
 }
 
@@ -1061,6 +980,10 @@ interface Run {
   config: Config;
   cluster: Cluster;
   registry: Registry;
+  /** By `namespace/name`. */
+  secrets: Map<string, Promise<Source>>;
+  /** The docker config that is mounted, where one is. */
+  mounted: Source | undefined;
   now: () => Date;
 }
 
@@ -1072,12 +995,15 @@ async function run(config: Config, outside: Outside): Promise<Finding[]> {
   setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
   const signal = AbortSignal.any([outside.stop, deadline.signal]);
   const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
+  const dockerConfig = config.dockerConfig === undefined ? undefined : await readDockerConfig(config.dockerConfig);
+  const mounted = dockerConfig && toSource(dockerConfig.file, dockerConfig.logins);
   // A credential plugin of the kubeconfig knows no deadline.
   const ended = new Promise<never>((_resolve, reject) => {
     signal.addEventListener("abort", () => reject(new Error(`Cannot connect: ${messageOf(signal.reason)}`)));
   });
   const cluster = await Promise.race([outside.connect(fetch), ended]);
-  const shared: Run = { config, cluster, registry: new Registry(config.certsDir, fetch), now: outside.now };
+  const registry = new Registry(config, new LimitedClient(fetch, { signal }));
+  const shared: Run = { config, cluster, registry, secrets: new Map(), mounted, now: outside.now };
 
   const queue = await selectWorkloads(shared);
   const findings: Finding[] = [];
@@ -1089,6 +1015,7 @@ async function run(config: Config, outside: Outside): Promise<Finding[]> {
     }
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
+  for (const note of registry.notes) outside.log(note);
   return findings;
 }
 
@@ -1125,8 +1052,7 @@ async function converge(shared: Run, selected: Selected, isSecondTry = false): P
       await restart(shared, workload, finding.verdict.outdated);
       return finding;
     } catch (error) {
-      const isConflict = error instanceof HttpError && error.status === 409;
-      if (isConflict && !isSecondTry) return await converge(shared, { kind, namespace, name }, true);
+      if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, { kind, namespace, name }, true);
       return { ...failure(subject, "restart", error), containers: finding.containers };
     }
   } catch (error) {
@@ -1139,7 +1065,8 @@ function failure(subject: string, verb: string, cause: unknown): Finding {
   return { subject, verdict: { kind: "failed", error }, containers: [] };
 }
 
-async function examine({ config, cluster, registry, now }: Run, subject: string, workload: Workload): Promise<Finding> {
+async function examine(shared: Run, subject: string, workload: Workload): Promise<Finding> {
+  const { config, cluster, now } = shared;
   const passed = reasonToPass(workload);
   if (passed) return { subject, verdict: passed, containers: [] };
 
@@ -1147,7 +1074,7 @@ async function examine({ config, cluster, registry, now }: Run, subject: string,
   const pods = revision ? countingPods(await cluster.listPods(workload.namespace, revision)) : [];
   const containers = await Promise.all(
     workload.containers.map(async ({ name, image }) => {
-      const facts = await gatherFacts(registry, pods, name, image);
+      const facts = await gatherFacts(shared, workload, { name, image, pods });
       return { name, image, verdict: judgeContainer(facts), podCount: facts.pods.length };
     }),
   );
@@ -1157,7 +1084,11 @@ async function examine({ config, cluster, registry, now }: Run, subject: string,
   return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers };
 }
 
-async function gatherFacts(registry: Registry, pods: Pod[], name: string, image: string): Promise<ContainerFacts> {
+async function gatherFacts(
+  shared: Run,
+  { namespace }: Workload,
+  { name, image, pods }: { name: string; image: string; pods: Pod[] },
+): Promise<ContainerFacts> {
   const found = pods.flatMap((pod) => {
     const container = pod.containers.find((each) => each.name === name);
     return container ? [{ pod: pod.name, ...container, running: runningDigest(container.imageID) }] : [];
@@ -1165,7 +1096,50 @@ async function gatherFacts(registry: Registry, pods: Pod[], name: string, image:
   const facts: ContainerFacts = { image, pods: found };
   const running = found.map((entry) => entry.running);
   const isComparable = running.some((entry) => "digest" in entry) && reasonToSkip(facts) === undefined;
-  return isComparable ? { ...facts, lookup: await lookUp(registry, image, running) } : facts;
+  if (!isComparable) return facts;
+  try {
+    const keyring = await gatherKeyring(shared, namespace, pods);
+    return { ...facts, lookup: await lookUp(shared.registry, image, { running, keyring }) };
+  } catch (error) {
+    return { ...facts, lookup: { kind: "failed", error: error instanceof Error ? error : new Error(String(error)) } };
+  }
+}
+
+// Each Secret is read once a run, and only if a pod that counts names it.
+async function gatherKeyring(shared: Run, namespace: string, pods: Pod[]): Promise<Keyring> {
+  const names = [...new Set(pods.flatMap(({ pullSecrets }) => pullSecrets))];
+  const read = (name: string) =>
+    once(shared.secrets, `${namespace}/${name}`, () => readLogins(shared, namespace, name));
+  const secrets = await Promise.all(names.map(read));
+  const mounted = shared.mounted ? [shared.mounted] : [];
+  const sources = [secrets, mounted].map((group) => group.flatMap(({ logins }) => logins));
+  return { sources, looked: [...secrets, ...mounted].map(({ looked }) => looked) };
+}
+
+// What the kubelet passes over is noted; what would make its pulls fail is thrown.
+async function readLogins({ cluster, registry, mounted }: Run, namespace: string, name: string): Promise<Source> {
+  const source = `Secret ${namespace}/${name}`;
+  const without = (looked: string): Source => {
+    // A Role that grants nothing on Secrets is a way to use a mounted docker config.
+    if (!mounted) registry.note(looked);
+    return { logins: [], looked };
+  };
+  try {
+    const secret = await cluster.getSecret(namespace, name);
+    if (!secret) return without(`${source} is not there`);
+    const { type, config, isOlderForm } = secret;
+    if (!config) return without(`${source} of type ${quote(type)} is no docker config`);
+    return toSource(source, parseDockerConfig(config, isOlderForm));
+  } catch (cause) {
+    if (cause instanceof HttpError && cause.status === 403)
+      return without(`${source} may not be read: ${cause.message}`);
+    throw new Error(`Cannot use ${source}: ${messageOf(cause)}`, { cause });
+  }
+}
+
+function toSource(source: string, logins: Login[]): Source {
+  const looked = `no key of ${source} that holds a credential matches`;
+  return { logins: logins.map((login) => ({ ...login, source })), looked };
 }
 
 // What `kubectl rollout restart` writes, and beside it what the restart was for: template annotations reach

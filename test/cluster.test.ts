@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
-import { ConfigError, connectCluster, type Kind, type Workload } from "../figwasp.ts";
-import { boundFetch, HttpError } from "../transport.ts";
+import { connectCluster, type Workload } from "../figwasp.ts";
+import { ConfigError, type Kind } from "../lib/config.ts";
+import { boundFetch, HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
 import { aWorkload } from "./support/cluster.ts";
 import { folderOf } from "./support/registry.ts";
@@ -246,6 +247,7 @@ describe("Cluster.listPods()", () => {
         annotations: { a: "b" },
       },
       spec: {
+        imagePullSecrets: [{ name: "pull" }, { name: "" }, {}],
         initContainers: [{ name: "init", imagePullPolicy: "IfNotPresent" }],
         containers: [
           { name: "a", imagePullPolicy: "Always" },
@@ -266,6 +268,7 @@ describe("Cluster.listPods()", () => {
         isTerminating: true,
         phase: "Running",
         annotations: { a: "b" },
+        pullSecrets: ["pull"],
         containers: [
           { name: "init", pullPolicy: "IfNotPresent", imageID: "i" },
           { name: "a", pullPolicy: "Always", imageID: "" },
@@ -279,6 +282,45 @@ describe("Cluster.listPods()", () => {
     const items = [{ metadata: { name: "p1", ...controller("rs9") } }, { metadata: { name: "p2" } }];
     await serveApi(t, { "GET /api/v1/namespaces/shop/pods": { items, metadata: {} } });
     assert.deepEqual(await list(), []);
+  });
+});
+
+describe("Cluster.getSecret()", () => {
+  const path = "/api/v1/namespaces/shop/secrets";
+  const read = async (name = "pull") => (await connect()).getSecret("shop", name);
+  const secret = (type: string, key: string) => ({ type, data: { [key]: Buffer.from("{}").toString("base64") } });
+  const forbidden = { code: 403, message: "secrets is forbidden" };
+
+  const forms: [string, string, string, boolean][] = [
+    ["a docker config", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", true],
+    ["its older form", "kubernetes.io/dockercfg", ".dockercfg", true],
+    ["a key that does not fit its type", "kubernetes.io/dockerconfigjson", ".dockercfg", false],
+    ["another type", "Opaque", ".dockerconfigjson", false],
+  ];
+  for (const [what, type, key, isUsed] of forms) {
+    it(`${isUsed ? "reads" : "passes over"} ${what}, by get`, async (t) => {
+      const stub = await serveApi(t, { [`GET ${path}/pull`]: secret(type, key) });
+      const config = isUsed ? Buffer.from("{}") : undefined;
+      assert.deepEqual(await read(), { type, config, isOlderForm: key === ".dockercfg" && isUsed });
+      assert.deepEqual(stub.lines(), [`GET ${path}/pull`]);
+    });
+  }
+
+  it("is undefined for a Secret that is not there", async (t) => {
+    await serveApi(t, {});
+    assert.equal(await read(), undefined);
+  });
+
+  it("lists the one Secret where it may not get it, as under figwasp v1's Role", async (t) => {
+    const found = secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson");
+    const stub = await serveApi(t, { [`GET ${path}/pull`]: forbidden, [`GET ${path}`]: { items: [found] } });
+    assert.equal((await read())?.type, found.type);
+    assert.equal(stub.requests[1]?.path, `${path}?fieldSelector=metadata.name%3Dpull`);
+  });
+
+  it("gives the refusal of get where it may do neither", async (t) => {
+    await serveApi(t, { [`GET ${path}/pull`]: forbidden, [`GET ${path}`]: { code: 403, message: "nor list" } });
+    await assert.rejects(read(), { message: `GET ${path}/pull returned 403: secrets is forbidden` });
   });
 });
 

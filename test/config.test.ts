@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
-import { type Config, ConfigError, parseGoDuration, readConfig, RELEASE } from "../figwasp.ts";
+import { type Config, ConfigError, parseGoDuration, readConfig, RELEASE } from "../lib/config.ts";
 
 function read(variables: Record<string, string>, ...argv: string[]): Config {
   const config = readConfig(argv, variables);
@@ -20,6 +20,9 @@ describe("readConfig()", () => {
       runTimeoutMs: 300_000,
       retryIntervalMs: undefined,
       certsDir: "/etc/figwasp/certs.d",
+      dockerConfig: undefined,
+      tokenHosts: new Map(),
+      proxies: { httpProxy: "", httpsProxy: "", noProxy: "" },
     });
   });
 
@@ -50,6 +53,19 @@ describe("readConfig()", () => {
     ["a retry interval beyond it", [], { FIGWASP_RETRY_INTERVAL: "1000h" }, { retryIntervalMs: 3_600_000_000 }],
     ["a retry interval", [], { FIGWASP_RETRY_INTERVAL: "1h" }, { retryIntervalMs: 3_600_000 }],
     ["a hosts folder", [], { FIGWASP_CERTS_DIR: "/hosts" }, { certsDir: "/hosts" }],
+    ["a docker config", [], { DOCKER_CONFIG: "/docker" }, { dockerConfig: "/docker" }],
+    [
+      "hosts of tokens",
+      ["--token-hosts", "r.example:5000=auth.example, r.example:5000=[::1]:8443"],
+      {},
+      { tokenHosts: new Map([["r.example:5000", ["auth.example", "[::1]:8443"]]]) },
+    ],
+    [
+      "the proxy variables, in lower case first",
+      [],
+      { HTTP_PROXY: "proxy:3128", https_proxy: "https://a.example", HTTPS_PROXY: "http://b.example", NO_PROXY: "x" },
+      { proxies: { httpProxy: "http://proxy:3128", httpsProxy: "https://a.example", noProxy: "x" } },
+    ],
     ["an empty variable as unset, as v1", [], { FIGWASP_CLIENT_TIMEOUT: "" }, { clientTimeoutMs: 30_000 }],
   ];
   for (const [what, argv, variables, expected] of taken) {
@@ -139,10 +155,11 @@ describe("README.md", () => {
     const readme = await readFile("README.md", "utf8");
     const help = readConfig(["--help"], {});
     assert("print" in help);
-    const rows = help.print.split("\n").filter((line) => line.includes("FIGWASP_"));
-    assert.equal(rows.length, 9);
+    const rows = help.print.split("\n").filter((line) => /FIGWASP_|DOCKER_/.test(line));
+    assert.equal(rows.length, 11);
     for (const row of rows) {
-      const [, flag = "", variable = "", unset] = /(--[\w-]+|NAME…) +(FIGWASP_\w+).*?(?:\(([^)]*)\))?$/.exec(row) ?? [];
+      const [, flag = "", variable = "", unset] =
+        /(--[\w-]+|NAME…) +((?:FIGWASP|DOCKER)_\w+).*?(?:\(([^)]*)\))?$/.exec(row) ?? [];
       const documented = readme.split("\n").find((line) => line.includes(`\`${variable}\``));
       assert(documented && documented.includes(flag), `${flag} and ${variable} stand in one row`);
       if (unset) assert(documented.includes(`\`${unset}\``), `${variable} has the default ${unset}`);

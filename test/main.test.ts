@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
-import { type Cluster, type Kind, main, type Pod, type Workload } from "../figwasp.ts";
-import { HttpError } from "../transport.ts";
+import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
+import type { Kind } from "../lib/config.ts";
+import { HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
 import {
@@ -24,6 +25,8 @@ interface Scene {
   pods?: Pod[];
   /** What is in the cluster besides, for a selector to find. */
   listed?: Partial<Record<Kind, () => Partial<Workload>[]>>;
+  /** By name; others are not there. */
+  secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
   env?: Record<string, string>;
 }
@@ -34,6 +37,8 @@ interface Outcome {
   errors: string[];
   patches: { subject: string; annotations: Record<string, string> }[];
   lists: string[];
+  /** `namespace/name` of those that were asked for. */
+  secrets: string[];
 }
 
 /** Runs `main` against a cluster of plain data. */
@@ -41,10 +46,11 @@ async function run({
   workload,
   pods = [],
   listed = {},
+  secrets = {},
   onPatch = () => {},
   env: variables = env,
 }: Scene): Promise<Outcome> {
-  const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [], lists: [] };
+  const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [], lists: [], secrets: [] };
   const cluster: Cluster = {
     namespace: "shop",
     getWorkload: async (kind, namespace, name) => {
@@ -57,6 +63,10 @@ async function run({
     },
     findRevision: async () => ({ ownerUid: "uid-rs2", selector: "x" }),
     listPods: async () => pods,
+    getSecret: async (namespace, name) => {
+      outcome.secrets.push(`${namespace}/${name}`);
+      return secrets[name]?.();
+    },
     annotateTemplate: async ({ kind, namespace, name }, annotations) => {
       outcome.patches.push({ subject: `${kind} ${namespace}/${name}`, annotations });
       onPatch();

@@ -1,11 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { type Digest, lookUp, parseChallenges, parseReference, type Reference, type Running } from "../figwasp.ts";
+import type { Registry } from "../figwasp.ts";
 import {
   digestOf,
   imageOf,
   indexOf,
   indexOver,
+  noKeys,
   openRegistry,
   serveRegistry,
   sha256,
@@ -14,6 +16,9 @@ import {
 } from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 
+const look = (registry: Registry, image: string, pods: Running[]) => {
+  return lookUp(registry, image, { running: pods, keyring: noKeys });
+};
 const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
 
 describe("Registry.resolve()", () => {
@@ -50,10 +55,14 @@ describe("Registry.resolve()", () => {
   });
 
   const refusals: [string, number, Record<string, string>, RegExp][] = [
-    ["a tag that is not there", 404, {}, /^HEAD http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/x returned 404 Not Found$/],
-    ["a server error", 500, {}, /returned 500 Internal Server Error$/],
-    ["a refusal without a challenge", 401, {}, /returned 401 Unauthorized, the registry asks for a credential$/],
-    ["a refusal with Basic alone", 401, { "www-authenticate": 'Basic realm="r"' }, /asks for a credential$/],
+    ["a server error", 501, {}, /^HEAD http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/x returned 501 Not Implemented$/],
+    [
+      "a refusal without a challenge",
+      401,
+      {},
+      /returned 401 Unauthorized, the registry asks for a credential, and the/,
+    ],
+    ["a refusal with Basic alone", 401, { "www-authenticate": 'Basic realm="r"' }, /and the pods name no pull Secret$/],
     ["a challenge that cannot be read", 401, { "www-authenticate": 'Bearer realm="r' }, /Cannot parse the challenge/],
     [
       "a digest of another algorithm",
@@ -145,9 +154,9 @@ describe("Registry.resolve() of a public image behind a token server", () => {
   });
 
   const realms: [string, string, RegExp][] = [
-    ["that is plain http on another host", "http://example.org/token", /its realm "http:\/\/example.org" is not https/],
+    ["that is plain http on another host", "http://example.org/token", /its realm http:\/\/example.org is not https/],
     ["with a user name", "https://user@example.org/token", /its realm holds a user name/],
-    ["that is no URL", "http://", /its realm "http:\/\/" is not a URL/],
+    ["that is no URL", "http://", /its realm is not a URL/],
   ];
   for (const [what, realm, message] of realms) {
     it(`refuses a realm ${what}`, async (t) => {
@@ -244,8 +253,13 @@ describe("Registry and its hosts folder", () => {
 
   const unusable: [string, string, RegExp][] = [
     ["is no TOML", "server =", /Cannot use .*hosts.toml: /],
-    ["has a key that figwasp cannot act on", `[host."http://h"]\nca = "ca.crt"`, /hosts.toml: "ca" is not supported/],
-    ["has such a key for the registry itself", `skip_verify = true`, /hosts.toml: "skip_verify" is not supported/],
+    [
+      "has a key that figwasp does not know",
+      `[host."http://h"]\nrewrite = "a"`,
+      /hosts.toml: "rewrite" is not a key of/,
+    ],
+    ["has such a key for the registry itself", `rewrite = "a"`, /hosts.toml: "rewrite" is not a key of/],
+    ["names a CA that is not there", `ca = "ca.crt"`, /hosts.toml: ENOENT: .*ca.crt/],
     [
       "lets no host resolve tags",
       `server = "http://h"\ncapabilities = ["pull"]`,
@@ -279,12 +293,13 @@ describe("Registry and its hosts folder", () => {
     ["index.docker.io/a/b", "https://registry-1.docker.io/v2/a/b"],
   ];
   for (const [name, base] of schemes) {
-    it(`asks for ${name} at ${base}`, async () => {
+    it(`asks for ${name} at ${base}`, async (t) => {
       const asked: string[] = [];
-      const { Registry } = await import("../figwasp.ts");
-      const registry = new Registry("/nowhere", async (url) => {
-        asked.push(url);
-        throw new Error("not asked for real");
+      const registry = await openRegistry(t, {
+        fetch: async (url) => {
+          asked.push(url);
+          throw new Error("not asked for real");
+        },
       });
       await assert.rejects(registry.resolve(parseReference(name)));
       assert.deepEqual(asked, [`${base}/manifests/latest`]);
@@ -299,7 +314,7 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const index = stub.put("latest", indexOver(digestOf("amd64")));
     const pods: Running[] = [{ digest: index, isImageId: false }, { reason: "has not started" }];
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), pods);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
     assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing });
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
   });
@@ -307,7 +322,7 @@ describe("lookUp()", () => {
   it("gets the index, by its digest, when a pod runs one of its children", async (t) => {
     const stub = await serveRegistry(t);
     const index = stub.put("latest", indexOver(digestOf("amd64"), digestOf("arm64")));
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("amd64")]);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [running("amd64")]);
     const children = [digestOf("amd64"), digestOf("arm64")];
     assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing, children });
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${index}`]);
@@ -316,7 +331,7 @@ describe("lookUp()", () => {
   it("finds a running digest absent that the repository does not have", async (t) => {
     const stub = await serveRegistry(t);
     const digest = stub.put("latest", imageOf("v2"));
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("gone"), running("gone")]);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [running("gone"), running("gone")]);
     assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("gone")] });
     assert.equal(stub.requests.length, 3);
   });
@@ -378,7 +393,7 @@ describe("lookUp()", () => {
         "latest",
         fresh((stored) => stub.put(sha256(stored.body), stored)),
       );
-      const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
+      const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
       assert(lookup.kind === "resolved");
       assert.deepEqual(lookup.equivalent, isSame ? [was] : []);
       assert.equal(stub.lines().filter((line) => line.startsWith("HEAD")).length, 1);
@@ -390,7 +405,7 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const was = stub.put("was", indexOf([digestOf("gone"), amd]));
     stub.put("latest", indexOf([stub.put("new", imageOf("b")), amd], [digestOf("lost"), arm]));
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [
       { digest: was, isImageId: false },
       { digest: digestOf("id"), isImageId: true },
     ]);
@@ -404,7 +419,7 @@ describe("lookUp()", () => {
     const mirror = await serve(t, (_request, response) => void response.writeHead(500).end());
     const toml = `server = "http://${stub.host}"\n[host."http://${mirror.host}"]`;
     const registry = await openRegistry(t, { files: { "registry.example:5000/hosts.toml": toml } });
-    const lookup = await lookUp(registry, "registry.example:5000/app", [running("old")]);
+    const lookup = await look(registry, "registry.example:5000/app", [running("old")]);
     assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("old")] });
   });
 
@@ -413,7 +428,7 @@ describe("lookUp()", () => {
       const headers = { "docker-content-digest": digestOf("v2") };
       response.writeHead(method === "HEAD" ? 200 : 404, headers).end();
     });
-    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
     assert.match(lookup.error.message, /the repository no longer has sha256:\w+$/);
   });
@@ -423,7 +438,7 @@ describe("lookUp()", () => {
     const was = stub.put("was", imageOf("a"));
     for (const tag of ["one", "two"]) stub.put(tag, imageOf("b"));
     const registry = await openRegistry(t);
-    for (const tag of ["one", "two"]) await lookUp(registry, stub.image(tag), [{ digest: was, isImageId: false }]);
+    for (const tag of ["one", "two"]) await look(registry, stub.image(tag), [{ digest: was, isImageId: false }]);
     assert.equal(stub.lines().filter((line) => line === `GET /v2/app/manifests/${was}`).length, 1);
     assert.equal(new Set(stub.lines()).size, stub.requests.length);
   });
@@ -433,7 +448,7 @@ describe("lookUp()", () => {
     const child = stub.put("amd", imageOf("a"));
     stub.put("latest", indexOf([child, amd], [digestOf("x"), attestation]));
     const pods: Running[] = [{ digest: digestOf("a"), isImageId: true }];
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), pods);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
     assert(lookup.kind === "resolved");
     assert.deepEqual(lookup.configs, [digestOf("a")]);
   });
@@ -441,7 +456,7 @@ describe("lookUp()", () => {
   it("does not know the configs of a manifest without one", async (t) => {
     const stub = await serveRegistry(t);
     stub.put("latest", { body: "{}", type: types.manifest });
-    const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [
       { digest: digestOf("a"), isImageId: true },
     ]);
     assert(lookup.kind === "resolved");
@@ -454,7 +469,7 @@ describe("lookUp()", () => {
       if (path.endsWith(sha256("{}"))) return void response.end("{}");
       response.writeHead(500).end();
     });
-    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
     assert.match(lookup.error.message, /returned 500 Internal Server Error$/);
   });
@@ -470,7 +485,7 @@ describe("lookUp()", () => {
         response.writeHead(200, { "docker-content-digest": sha256(body), "content-type": types.index });
         response.end(method === "HEAD" ? undefined : change(body));
       });
-      const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+      const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
       assert(lookup.kind === "failed");
       assert.match(lookup.error.message, /^Cannot resolve "127.0.0.1:\d+\/app": /);
       assert.match(lookup.error.message, message);
@@ -481,7 +496,7 @@ describe("lookUp()", () => {
     it(`fails where the index is ${body}`, async (t) => {
       const stub = await serveRegistry(t);
       stub.manifests.set("latest", { body, type: types.index });
-      const lookup = await lookUp(await openRegistry(t), stub.image("latest"), [running("old")]);
+      const lookup = await look(await openRegistry(t), stub.image("latest"), [running("old")]);
       assert(lookup.kind === "failed");
       assert.match(lookup.error.message, /the index sha256:\w+ has children without digests/);
     });
@@ -492,9 +507,9 @@ describe("lookUp()", () => {
       if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": digestOf("v2") }).end();
       response.writeHead(403).end(JSON.stringify({ errors: [{ code: "DENIED", message: "no" }] }));
     });
-    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
-    assert.match(lookup.error.message, /returned 403 Forbidden \(DENIED\)$/);
+    assert.match(lookup.error.message, /returned 403 Forbidden \(DENIED: no\)$/);
   });
 
   it("says where an answer broke off", async (t) => {
@@ -504,7 +519,7 @@ describe("lookUp()", () => {
       response.write("{");
       setTimeout(() => response.destroy(), 20);
     });
-    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, [running("old")]);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
     assert.match(
       lookup.error.message,

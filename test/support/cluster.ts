@@ -30,6 +30,7 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
     isTerminating: false,
     phase: "Running",
     annotations: {},
+    pullSecrets: [],
     containers: [{ name: "app", pullPolicy: "Always", imageID }],
     ...changes,
   };

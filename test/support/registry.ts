@@ -4,8 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { fetch } from "undici";
-import { type Digest, parseReference, type Reference, Registry } from "../../figwasp.ts";
-import { boundFetch } from "../../transport.ts";
+import { type Digest, type Keyring, parseReference, type Reference, Registry } from "../../figwasp.ts";
+import { LimitedClient } from "../../lib/limits.ts";
+import { boundFetch, type Fetch } from "../../lib/transport.ts";
+import type { Config } from "../../lib/config.ts";
 import { serve, type Stub } from "./serve.ts";
 
 export const types = {
@@ -85,18 +87,34 @@ export function imageOf(word: string, note?: string): StoredManifest {
   };
 }
 
-/** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
-export async function openRegistry(
-  t: TestContext,
-  { files = {}, timeoutMs = 5000, signal = new AbortController().signal }: RegistrySetUp = {},
-): Promise<Registry> {
-  return new Registry(await folderOf(t, files), boundFetch(fetch, timeoutMs, signal));
+/** For images that anybody may pull. */
+export const noKeys: Keyring = { sources: [], looked: [] };
+
+/** A Registry that resolves a reference in one step. */
+export class AskableRegistry extends Registry {
+  resolve(reference: Reference, keyring = noKeys): Promise<Digest> {
+    return this.open(reference, keyring).resolve(reference.tag);
+  }
 }
 
 interface RegistrySetUp {
   files?: Record<string, string>;
   timeoutMs?: number;
+  /** Before a second try; a thousandth of the real one. */
+  delayMs?: number;
   signal?: AbortSignal;
+  fetch?: Fetch;
+  tokenHosts?: Map<string, string[]>;
+  proxies?: Partial<Config["proxies"]>;
+}
+
+/** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
+export async function openRegistry(t: TestContext, setUp: RegistrySetUp = {}): Promise<AskableRegistry> {
+  const { files = {}, timeoutMs = 5000, delayMs = 1, signal = new AbortController().signal } = setUp;
+  const client = new LimitedClient(boundFetch(setUp.fetch ?? fetch, timeoutMs, signal), { signal, delayMs });
+  const proxies = { httpProxy: "", httpsProxy: "", noProxy: "", ...setUp.proxies };
+  const certsDir = await folderOf(t, files);
+  return new AskableRegistry({ certsDir, proxies, tokenHosts: setUp.tokenHosts ?? new Map() }, client);
 }
 
 /** A folder with these files, removed with the test. */

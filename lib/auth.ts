@@ -1,0 +1,350 @@
+/**
+ * How a registry lets somebody in, and where a credential may go: challenges, realms and tokens. Which credential it
+ * is, is decided in figwasp.ts.
+ */
+import type { Response } from "undici";
+import type { Endpoint } from "./hosts.ts";
+import {
+  type Answer,
+  describeRefusal,
+  type Fetch,
+  HttpError,
+  messageOf,
+  parseAddress,
+  parseObject,
+} from "./transport.ts";
+import { once, readBody, refuseInward } from "./transport.ts";
+
+/** What a docker config holds for a registry. */
+export interface Credential {
+  /** The base64 of `username:password`, as `Authorization: Basic` has it. */
+  basic: string;
+  /** What `docker login` was given in place of the password, by token servers that speak OAuth 2. */
+  identityToken?: string;
+  /** Where it comes from, for messages: `key "ghcr.io" of Secret shop/pull`. */
+  source: string;
+}
+
+export interface Challenge {
+  /** In lower case: `bearer`. */
+  scheme: string;
+  /** By name in lower case: `realm`, `service`, `scope`. */
+  params: Record<string, string>;
+}
+
+const httpToken = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+
+/** `WWW-Authenticate` → its challenges, also several in one header: `Basic realm="a", Bearer realm="b",scope="c:d,e"`.
+ *  Throws SyntaxError. See RFC 9110, 11.6.1. */
+export function parseChallenges(header: string): Challenge[] {
+  const separators = /[ \t,]*/y;
+  const param = new RegExp(
+    `(${httpToken})[ \\t]*=[ \\t]*(?:(${httpToken})|"((?:[^"\\\\]|\\\\.)*)")[ \\t]*(?=,|$)`,
+    "y",
+  );
+  const scheme = new RegExp(`(${httpToken})(?:[ \\t]+|(?=,|$))`, "y");
+  const token68 = /[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)/y;
+  let at = 0;
+  const take = (pattern: RegExp): RegExpExecArray | null => {
+    pattern.lastIndex = at;
+    const match = pattern.exec(header);
+    if (match) at = pattern.lastIndex;
+    return match;
+  };
+
+  const challenges: Challenge[] = [];
+  while (take(separators) && at < header.length) {
+    const current = challenges.at(-1);
+    const [, key, plain, quoted = ""] = (current && take(param)) ?? [];
+    if (current && key !== undefined) {
+      current.params[key.toLowerCase()] = plain ?? quoted.replace(/\\(.)/g, "$1");
+      continue;
+    }
+    const name = take(scheme)?.[1];
+    if (name === undefined)
+      throw new SyntaxError(`Cannot parse the challenge at character ${at + 1} of ${header.length}`);
+    challenges.push({ scheme: name.toLowerCase(), params: {} });
+    take(token68);
+  }
+  return challenges;
+}
+
+const refusalsAtMost = 3; // of one host in a run: more would lock an account
+
+/** The question that a registry refused with 401. */
+export interface Refusal {
+  answer: Answer;
+  endpoint: Endpoint;
+  repository: string;
+  /** What may be tried, in this order; none: nobody's. */
+  credentials: Credential[];
+  /** Asks again, with an Authorization header. */
+  askAgain: (authorization: string) => Promise<Answer>;
+  /** Whether it was asked with a token, which may have expired. */
+  hadToken: boolean;
+}
+
+/** What came of it: the answer, with what it took to get it or why it could not be had. */
+export type Outcome = { answer: Answer; authorization: string } | { answer: Answer; why: string | undefined };
+
+/** What a run has found out about its credentials. */
+export class Logins {
+  readonly #fetch: Fetch;
+  readonly #tokenHosts: ReadonlyMap<string, string[]>;
+  readonly #userAgent: string;
+  readonly #tokens = new Map<string, Promise<string>>();
+  readonly #accepted = new Set<string>();
+  /** By host of the registry. */
+  readonly #refused = new Map<string, Set<string>>();
+  readonly #turns = new Map<string, Promise<unknown>>();
+  readonly #secrets = new Set<string>();
+
+  /** `tokenHosts` are further hosts, by registry host, that its credential may be sent to. */
+  constructor(
+    fetch: Fetch,
+    { tokenHosts, userAgent }: { tokenHosts: ReadonlyMap<string, string[]>; userAgent: string },
+  ) {
+    this.#fetch = fetch;
+    this.#tokenHosts = tokenHosts;
+    this.#userAgent = userAgent;
+  }
+
+  /** The text without any secret of this run: a registry may say in an error what it was sent. */
+  redact(text: string): string {
+    let redacted = text;
+    for (const secret of this.#secrets) redacted = redacted.replaceAll(secret, "[removed]");
+    return redacted;
+  }
+
+  /** Keeps a text out of all that `redact` gives; one of some letters would be found in words that are no secret. */
+  conceal(secret: string | undefined): void {
+    if (secret !== undefined && secret.length > 3) this.#secrets.add(secret);
+  }
+
+  /** Answers a challenge as the kubelet would: with every credential in its order, and with none where there is none.
+   *  Throws Error where nothing may be sent, and HttpError for a token server that does not work. */
+  async logIn(refusal: Refusal): Promise<Outcome> {
+    const { answer, endpoint, credentials } = refusal;
+    for (const credential of credentials) this.#concealCredential(credential);
+    const challenges = readChallenges(answer.response);
+    await answer.response.body?.cancel();
+    const bearer = challenges.find(({ scheme }) => scheme === "bearer");
+    const isBasic = challenges.some(({ scheme }) => scheme === "basic") && credentials.length > 0;
+    const realm = bearer && (await this.#readRealm(bearer, refusal));
+    if (realm && (realm.isTrusted || !isBasic)) {
+      const isWithheld = credentials.length > 0 && !realm.isTrusted;
+      const outcome = await this.#tryAll({ ...refusal, credentials: isWithheld ? [] : credentials }, realm);
+      if (!isWithheld || "authorization" in outcome) return outcome;
+      const { host } = new URL(endpoint.base);
+      const setting = `--token-hosts (FIGWASP_TOKEN_HOSTS) ${host}=${realm.url.host}`;
+      const why = `its token server ${realm.url.host} is not of its domain, so that no credential was sent there: set ${setting} if it may be`;
+      return { ...outcome, why };
+    }
+    return isBasic ? this.#tryAll(refusal, undefined) : { answer, why: undefined };
+  }
+
+  #readRealm(challenge: Challenge, { endpoint, repository }: Refusal): Promise<Realm> {
+    const tokenHosts = this.#tokenHosts.get(new URL(endpoint.base).host) ?? [];
+    return readRealm(challenge, endpoint, { repository, tokenHosts });
+  }
+
+  async #tryAll(refusal: Refusal, realm: Realm | undefined): Promise<Outcome> {
+    const { endpoint, credentials } = refusal;
+    const { host } = new URL(endpoint.base);
+    const reasons: string[] = [];
+    let last = refusal.answer;
+    for (const credential of credentials.length > 0 ? credentials : [undefined]) {
+      const outcome = await this.#inTurn(host, credential, () => this.#try(refusal, realm, credential));
+      if ("authorization" in outcome) return outcome;
+      last = outcome.answer;
+      if (outcome.why !== undefined) reasons.push(outcome.why);
+    }
+    return { answer: last, why: reasons.join("; ") || undefined };
+  }
+
+  async #try(refusal: Refusal, realm: Realm | undefined, credential: Credential | undefined): Promise<Outcome> {
+    const { host } = new URL(refusal.endpoint.base);
+    const { answer, askAgain } = refusal;
+    const why = credential && this.#reasonNotToSend(host, credential);
+    if (why !== undefined) return { answer, why };
+    let authorization = `Basic ${credential?.basic}`;
+    if (realm) {
+      const token = await this.#token(realm, refusal, credential);
+      if (typeof token !== "string") return { answer, why: token.why };
+      authorization = `Bearer ${token}`;
+    }
+    let next = await askAgain(authorization);
+    if (realm && next.response.status === 401) {
+      const wider = await this.#widerRealm(next, refusal);
+      const token = wider && (await this.#token(wider, refusal, credential));
+      if (typeof token === "string") next = await askAgain((authorization = `Bearer ${token}`));
+    }
+    const { status } = next.response;
+    if (credential && !realm) this.#settle(host, credential, status !== 401);
+    // The kubelet tries the next one whatever went wrong; these are how registries say that one may not see an image.
+    if (![401, 403, 404].includes(status)) return { answer: next, authorization };
+    return { answer: next, why: credential && `refused with ${credential.source}` };
+  }
+
+  // A token of less than the question needs: the registry says which scope it wants.
+  async #widerRealm({ response }: Answer, refusal: Refusal): Promise<Realm | undefined> {
+    const challenges = readChallenges(response);
+    const wanted = challenges.find(({ params }) => params["error"] === "insufficient_scope");
+    return wanted && this.#readRealm(wanted, refusal);
+  }
+
+  // One request for all who need the same, and a new one for who was refused with what was there.
+  async #token(
+    realm: Realm,
+    { endpoint, hadToken }: Refusal,
+    credential?: Credential,
+  ): Promise<string | { why: string }> {
+    const { host } = new URL(endpoint.base);
+    const key = JSON.stringify([
+      endpoint.base,
+      realm.url.href,
+      realm.question,
+      credential?.basic,
+      credential?.identityToken,
+    ]);
+    if (hadToken) this.#tokens.delete(key);
+    try {
+      const options = { credential: realm.isTrusted ? credential : undefined, userAgent: this.#userAgent, endpoint };
+      const token = await once(this.#tokens, key, () => fetchToken(this.#fetch, realm, options));
+      this.conceal(token);
+      if (credential) this.#settle(host, credential, true);
+      return token;
+    } catch (error) {
+      if (!(error instanceof HttpError && (error.status === 401 || error.status === 403))) throw error;
+      if (credential) this.#settle(host, credential, false);
+      return { why: error.message + (credential ? ` with ${credential.source}` : "") };
+    }
+  }
+
+  #settle(host: string, { basic }: Credential, isAccepted: boolean): void {
+    if (isAccepted) this.#accepted.add(`${host} ${basic}`);
+    else this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(basic));
+  }
+
+  #reasonNotToSend(host: string, { basic, source }: Credential): string | undefined {
+    const refused = this.#refused.get(host);
+    if (refused?.has(basic)) return `refused before with ${source}`;
+    const isEnough = (refused?.size ?? 0) >= refusalsAtMost;
+    return isEnough ? `${source} not sent, since ${host} has refused ${refusalsAtMost} in this run` : undefined;
+  }
+
+  // A wrong credential is sent once, not by several workloads at the same time.
+  async #inTurn<T>(host: string, credential: Credential | undefined, work: () => Promise<T>): Promise<T> {
+    if (!credential || this.#accepted.has(`${host} ${credential.basic}`)) return work();
+    const turn = (this.#turns.get(host) ?? Promise.resolve()).then(work);
+    this.#turns.set(
+      host,
+      turn.catch(() => undefined),
+    );
+    return turn;
+  }
+
+  #concealCredential({ basic, identityToken }: Credential): void {
+    const decoded = Buffer.from(basic, "base64").toString("utf8");
+    const password = decoded.slice(decoded.indexOf(":") + 1);
+    const forms = [basic, basic.replace(/=+$/, ""), password, encodeURIComponent(password), identityToken];
+    for (const form of forms) this.conceal(form);
+  }
+}
+
+function readChallenges(response: Response): Challenge[] {
+  try {
+    return parseChallenges(response.headers.get("www-authenticate") ?? "");
+  } catch (cause) {
+    throw new Error(messageOf(cause), { cause });
+  }
+}
+
+/** Whose token server a realm is, and what it is asked for. */
+export interface Realm {
+  url: URL;
+  question: Record<string, string>;
+  /** Whether it is on the registry's own host. */
+  isOwn: boolean;
+  /** Whether the registry's credential may go there. */
+  isTrusted: boolean;
+}
+
+/** Reads a Bearer challenge, for a repository. Throws Error where nothing may be sent to its realm, not even
+ *  anonymously. See distribution's token specification. */
+export async function readRealm(
+  { params }: Challenge,
+  { base }: Endpoint,
+  { repository, tokenHosts }: { repository: string; tokenHosts: string[] },
+): Promise<Realm> {
+  const { realm = "", service, scope } = params;
+  const registry = new URL(base);
+  const what = `Cannot get a token for ${registry.origin}: its realm`;
+  if (realm === "") throw new Error(`${what} is missing`);
+  const url = parseAddress(realm, base, what);
+  const isOwn = url.hostname === registry.hostname;
+  const isAsPlain = registry.protocol === "http:" && isOwn;
+  if (url.protocol !== "https:" && !isAsPlain) throw new Error(`${what} ${url.origin} is not https`);
+  const isTold = isOwn || tokenHosts.includes(url.host);
+  if (!isTold) await refuseInward(registry.hostname, url.hostname, `${what} ${url.origin}`);
+  url.hash = "";
+  const question = { ...(service && { service }), scope: scope || `repository:${repository}:pull` };
+  return { url, question, isOwn, isTrusted: isTold || isRelated(registry.hostname, url.hostname) };
+}
+
+// Public registries whose token server has another name.
+const pairs: Record<string, string> = {
+  "registry-1.docker.io": "auth.docker.io",
+  "registry.gitlab.com": "gitlab.com",
+  "nvcr.io": "authn.nvidia.com",
+  "lscr.io": "ghcr.io",
+  "docker.elastic.co": "docker-auth.elastic.co",
+};
+// Where anybody may have a domain: `co.uk`, `com.br`.
+const publicSuffix = /^(?:ac|co|com|edu|go|gov|ne|net|or|org)\.[a-z]{2}$/;
+
+// By whole labels, never by a part of the text: `registry.example.org` and `gitlab.example.org` have one parent domain,
+// `example.org` and `evilexample.org` have nothing in common (GHSA-6c87-g9pw-78fx).
+function isRelated(registry: string, realm: string): boolean {
+  if (pairs[registry] === realm) return true;
+  const [, parent = ""] = /^[^.]+\.(.+)$/.exec(registry) ?? [];
+  if (parent === "" || /^[\d.]+$|:/.test(registry)) return false;
+  const domain = !parent.includes(".") || publicSuffix.test(parent) ? registry : parent;
+  return realm === domain || realm.endsWith(`.${domain}`);
+}
+
+const tokenLimitBytes = 128 * 1024;
+
+/** Gets a token from a realm, anonymously without a credential. Follows no redirect: what a token server is asked with
+ *  is for nobody else. Throws HttpError with the status of a refusal, and Error for an answer that holds no token. */
+export async function fetchToken(
+  fetch: Fetch,
+  { url, question, isOwn }: Realm,
+  { credential, userAgent, endpoint }: { credential: Credential | undefined; userAgent: string; endpoint: Endpoint },
+): Promise<string> {
+  const { basic, identityToken } = credential ?? {};
+  const method = identityToken ? "POST" : "GET";
+  const target = new URL(url);
+  const form = identityToken && {
+    ...question,
+    grant_type: "refresh_token",
+    client_id: "figwasp",
+    refresh_token: identityToken,
+  };
+  if (!form) for (const [name, value] of Object.entries(question)) target.searchParams.append(name, value);
+  const response = await fetch(target.href, {
+    method,
+    redirect: "manual",
+    headers: { "user-agent": userAgent, ...(basic && !form && { authorization: `Basic ${basic}` }) },
+    ...(form && { body: new URLSearchParams(form) }),
+    dispatcher: isOwn ? endpoint.dispatcher : endpoint.otherDispatcher,
+  });
+  const asked = `${method} ${url.origin}${url.pathname}`;
+  if (response.status !== 200)
+    throw new HttpError(response.status, `${asked} returned ${await describeRefusal(response)}`);
+  const { token, access_token: accessToken } = parseObject(await readBody(response, tokenLimitBytes)) ?? {};
+  const found = token || accessToken;
+  // What cannot stand in a header would be thrown back as a part of a message.
+  if (typeof found !== "string" || !/^[\x21-\x7e]+$/.test(found)) throw new Error(`${asked} returned no token`);
+  return found;
+}

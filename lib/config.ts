@@ -1,0 +1,222 @@
+/**
+ * What a user can set. Everything stands in one table: flags as kubectl spells them, a variable for each, and --help.
+ * A mistake is a ConfigError, found before any request and answered with exit code 2.
+ */
+import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import { messageOf, quote } from "./transport.ts";
+
+/** The release; package.json says the same, and a test compares them. */
+export const RELEASE = "3.0.0-alpha.0";
+/** By it the owners of a server know who asks. */
+export const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwasp)`;
+
+export class ConfigError extends Error {}
+
+export interface Config {
+  /** The workloads that are named; none: all that the selector finds. */
+  targets: { kind: Kind; name: string }[];
+  /** A label selector in the API's form; empty: every workload. */
+  selector: string;
+  /** Absent: the pod's own namespace, else the kubeconfig context's, else `default`. */
+  namespace: string | undefined;
+  isAllNamespaces: boolean;
+  /** Deadline of each request, in milliseconds. */
+  clientTimeoutMs: number;
+  /** Deadline of the whole run, in milliseconds. */
+  runTimeoutMs: number;
+  /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
+  retryIntervalMs: number | undefined;
+  /** Folder of `HOST/hosts.toml` files in containerd's format. */
+  certsDir: string;
+  /** Folder of a docker config, as Docker's own variable names it. */
+  dockerConfig: string | undefined;
+  /** Further hosts, by registry host, that its credential may be sent to for a token. */
+  tokenHosts: Map<string, string[]>;
+  proxies: Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
+}
+
+type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
+
+const settings = {
+  names: { variable: "FIGWASP_TARGET_DEPLOYMENT", about: "which: a Deployment's NAME, KIND/NAME, several by commas" },
+  selector: {
+    variable: "FIGWASP_TARGET_SELECTOR",
+    short: "l",
+    unset: "figwasp/target=true",
+    about: "which: by labels",
+  },
+  all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
+  namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; the pod's own, or the context's" },
+  "all-namespaces": { variable: "FIGWASP_ALL_NAMESPACES", short: "A", isSwitch: true, about: "where: everywhere" },
+  "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
+  timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
+  "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
+  "certs-dir": {
+    variable: "FIGWASP_CERTS_DIR",
+    unset: "/etc/figwasp/certs.d",
+    about: "folder of HOST/hosts.toml and HOST/ca.crt",
+  },
+  "docker-config": { variable: "DOCKER_CONFIG", about: "folder of a config.json to take credentials from" },
+  "token-hosts": { variable: "FIGWASP_TOKEN_HOSTS", about: "REGISTRY=HOST,… where its credential may go for a token" },
+} as const satisfies Record<string, Setting>;
+
+type Name = keyof typeof settings;
+export type Env = Readonly<Record<string, string | undefined>>;
+
+/** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`). A flag beats its
+ *  variable, and what says which or where by flag beats all that says it by variable; an empty variable counts as
+ *  unset, as in figwasp v1. Throws ConfigError, which names the flag or variable. */
+export function readConfig(argv: readonly string[], env: Env): Config | { print: string } {
+  const flags = parseFlags(argv);
+  if ("help" in flags) return { print: helpText() };
+  if ("version" in flags) return { print: `figwasp ${RELEASE}` };
+
+  const groups: Name[][] = [
+    ["names", "selector", "all"],
+    ["namespace", "all-namespaces"],
+  ];
+  const given = (name: Name): string => {
+    const group = groups.find((names) => names.includes(name)) ?? [name];
+    return group.some((each) => each in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
+  };
+  const named = given("names")
+    .split(/[\s,]+/)
+    .flatMap((name) => (name === "" ? [] : [parseTarget(name)]));
+  const targets = [...new Map(named.map((target) => [`${target.kind}/${target.name}`, target])).values()];
+  const isAll = readSwitch("all", given("all"));
+  const isAllNamespaces = readSwitch("all-namespaces", given("all-namespaces"));
+  refuseTogether({ names: targets.length > 0, "--selector": given("selector") !== "", "--all": isAll });
+  refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
+  refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
+  return {
+    targets,
+    selector: isAll ? "" : given("selector") || settings.selector.unset,
+    namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
+    isAllNamespaces,
+    clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
+    runTimeoutMs: readTimeout("timeout", given("timeout")),
+    retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
+    certsDir: given("certs-dir") || settings["certs-dir"].unset,
+    dockerConfig: given("docker-config") || undefined,
+    tokenHosts: readTokenHosts(given("token-hosts")),
+    proxies: readProxies(env),
+  };
+}
+
+// The flags that are there, by name, with switches as "true"; the arguments, which are names, with commas.
+function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
+  const options: ParseArgsOptionsConfig = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
+  for (const [name, { short, isSwitch }] of settingRows()) {
+    options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
+  }
+  try {
+    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
+    const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
+    return { ...Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])), ...names };
+  } catch (error) {
+    throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, --help lists the flags`);
+  }
+}
+
+function settingRows(): [string, Setting][] {
+  return Object.entries(settings).filter(([name]) => name !== "names");
+}
+
+function helpText(): string {
+  const rows = Object.entries<Setting>(settings).map(([name, { short, variable, about, unset }]) => {
+    const flag = name === "names" ? "[KIND/]NAME…" : `${short ? `-${short}, ` : "    "}--${name}`;
+    return `  ${flag.padEnd(22)} ${variable.padEnd(25)} ${about}${unset ? ` (${unset})` : ""}`;
+  });
+  return `Usage: figwasp [[KIND/]NAME… | -l SELECTOR | --all] [-n NAMESPACE | -A]
+
+Restarts Deployments, StatefulSets and DaemonSets when their image tag has moved in the registry.
+${rows.join("\n")}
+
+Durations are Go's, such as 30s or 1m30s. The exit code is 0 when all was judged and acted on, 1 when something
+failed or did not converge, 2 for a bad flag or variable, or without a cluster to ask.`;
+}
+
+export const kinds = ["deployment", "statefulset", "daemonset"] as const;
+export type Kind = (typeof kinds)[number];
+const kindWords: Record<Kind, RegExp> = {
+  deployment: /^(?:deployments?|deploy)(?:\.apps)?$/i,
+  statefulset: /^(?:statefulsets?|sts)(?:\.apps)?$/i,
+  daemonset: /^(?:daemonsets?|ds)(?:\.apps)?$/i,
+};
+
+// As kubectl takes and prints them: `deployment/api`, `sts/db`, `deployment.apps/api`; `api` is a Deployment.
+function parseTarget(text: string): { kind: Kind; name: string } {
+  const [, word = "deployment", name = ""] = /^(?:([^/]*)\/)?(.*)$/s.exec(text) ?? [];
+  const kind = kinds.find((each) => kindWords[each].test(word));
+  if (kind) return { kind, name: checkName("names", name) };
+  throw new ConfigError(`Cannot use ${quote(text)}: ${quote(word)} is not one of ${kinds.join(", ")}`);
+}
+
+function refuseTogether(given: Record<string, boolean>): void {
+  const words = Object.keys(given).filter((word) => given[word]);
+  if (words.length > 1) throw new ConfigError(`Cannot start: ${words.join(" and ")} exclude each other`);
+}
+
+// Names go into URLs; the API server would answer a wrong one with a puzzling 404.
+function checkName(setting: Name, name: string): string {
+  return /^[a-z0-9][a-z0-9.-]{0,252}$/.test(name) ? name : refuse(setting, name, "an object's name, such as my-app,");
+}
+
+function readSwitch(setting: Name, text: string): boolean {
+  if (["", "false", "0"].includes(text)) return false;
+  return ["true", "1"].includes(text) || refuse(setting, text, "true or false");
+}
+
+// `registry.example=tokens.example.net`, several by commas. A URL, a path or a glob would match nothing.
+function readTokenHosts(text: string): Map<string, string[]> {
+  const hosts = new Map<string, string[]>();
+  for (const pair of text.split(/[\s,]+/).filter((word) => word !== "")) {
+    const [, registry = "", host = ""] = /^([a-z0-9.:[\]-]+)=([a-z0-9.:[\]-]+)$/i.exec(pair) ?? [];
+    if (!URL.canParse(`https://${host}`)) refuse("token-hosts", pair, "REGISTRY=HOST, such as r.example=auth.example,");
+    hosts.set(registry, [...(hosts.get(registry) ?? []), new URL(`https://${host}`).host]);
+  }
+  return hosts;
+}
+
+// The variables that curl, Docker and Go programs take, in lower case first. They may hold a password: no message
+// shows them.
+function readProxies(env: Env): Config["proxies"] {
+  const read = (name: string) => env[name.toLowerCase()] || env[name] || "";
+  const readUrl = (name: string) => {
+    const url = read(name).replace(/^(?=[^:/]+(?::\d+)?$)/, "http://"); // `proxy.example:3128`, as in Go
+    if (url === "" || (URL.canParse(url) && /^https?:$/.test(new URL(url).protocol))) return url;
+    throw new ConfigError(`Cannot use ${name}: an http:// or https:// URL is needed`);
+  };
+  return { httpProxy: readUrl("HTTP_PROXY"), httpsProxy: readUrl("HTTPS_PROXY"), noProxy: read("NO_PROXY") };
+}
+
+// In whole milliseconds, as timers want them.
+function readDuration(setting: Name, text: string): number {
+  const ms = Math.round(parseGoDuration(text));
+  return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
+}
+
+// Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
+function readTimeout(setting: "client-timeout" | "timeout", text: string): number {
+  return Math.min(readDuration(setting, text || settings[setting].unset), 2 ** 31 - 1);
+}
+
+function refuse(setting: Name, found: string, needed: string): never {
+  const what = setting === "names" ? "name" : `--${setting}`;
+  throw new ConfigError(`Cannot use ${what} (${settings[setting].variable}) ${quote(found)}: ${needed} is needed`);
+}
+
+const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
+
+/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
+ *  See Go's time.ParseDuration. */
+export function parseGoDuration(text: string): number {
+  if (text === "0") return 0;
+  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
+  let sum = 0;
+  do {
+    const [, number, unit = ""] = part.exec(text) ?? [];
+    sum += Number(number) * (unitMs[unit] ?? NaN);
+  } while (part.lastIndex > 0 && part.lastIndex < text.length);
+  return sum;
+}

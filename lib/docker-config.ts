@@ -1,0 +1,61 @@
+/**
+ * What a docker config holds: the value of a pull Secret, or the file that `docker login` writes. Which of it is for an
+ * image, is decided in figwasp.ts.
+ */
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Credential } from "./auth.ts";
+import { ConfigError } from "./config.ts";
+import { isObject, messageOf, parseObject, quote } from "./transport.ts";
+
+/** What a docker config holds under one key; without a credential where a helper would have to be run for it. */
+export interface Login {
+  key: string;
+  credential: Omit<Credential, "source"> | undefined;
+}
+
+/** The logins of a docker config: `{"auths": {"ghcr.io": {"auth": "…"}}}`, or without `auths` around it for the older
+ *  `.dockercfg`. Throws Error, which never shows what the config holds. As the kubelet reads it, one wrong entry makes
+ *  the whole wrong. */
+export function parseDockerConfig(text: Buffer, isOlderForm = false): Login[] {
+  const config = parseObject(text);
+  if (!config) throw new Error("it is not a JSON object");
+  const auths = isOlderForm ? config : (config["auths"] ?? {});
+  if (!isObject(auths)) throw new Error(`its "auths" is not an object`);
+  return Object.entries(auths).map(([key, entry]) => ({ key, credential: parseLogin(key, entry ?? {}) }));
+}
+
+function parseLogin(key: string, entry: unknown): Login["credential"] {
+  const malformed = (found: string) => new Error(`its entry ${quote(key)} has ${found}`);
+  if (!isObject(entry)) throw malformed("no object");
+  const { auth, username, password, identitytoken: identityToken } = entry;
+  const texts = [auth, username, password].map((value) => value ?? "");
+  if (!texts.every((value) => typeof value === "string")) throw malformed("a value that is no text");
+  const [encoded = "", name = "", word = ""] = texts;
+  const identity = typeof identityToken === "string" && identityToken !== "" ? { identityToken } : {};
+  if (encoded === "") {
+    const isEmpty = name === "" && word === "" && !("identityToken" in identity);
+    return isEmpty ? undefined : { basic: Buffer.from(`${name}:${word}`).toString("base64"), ...identity };
+  }
+  // Go passes over line ends, and takes the base64 with its padding or without.
+  const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/;
+  if (!base64.test(encoded.replace(/[\r\n]/g, ""))) {
+    throw malformed(`an "auth" that is not base64${/[-_]/.test(encoded) ? ", but its URL-safe form" : ""}`);
+  }
+  const bytes = Buffer.from(encoded, "base64");
+  if (!bytes.includes(":")) throw malformed(`an "auth" that is not the base64 of username:password`);
+  return { basic: bytes.toString("base64"), ...identity };
+}
+
+/** The logins of a folder that holds a docker config, as Docker names it or a Secret that is mounted, and the file that
+ *  they come from. Throws ConfigError. */
+export async function readDockerConfig(folder: string): Promise<{ file: string; logins: Login[] }> {
+  try {
+    const files = await readdir(folder);
+    const file = ["config.json", ".dockerconfigjson"].find((name) => files.includes(name));
+    if (file === undefined) throw new Error("it holds neither config.json nor .dockerconfigjson");
+    return { file: join(folder, file), logins: parseDockerConfig(await readFile(join(folder, file))) };
+  } catch (cause) {
+    throw new ConfigError(`Cannot use DOCKER_CONFIG ${quote(folder)}: ${messageOf(cause)}`, { cause });
+  }
+}

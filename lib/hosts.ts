@@ -1,0 +1,246 @@
+/**
+ * How a registry's host is reached, as the nodes' containerd reads it from the same folder (its docs/hosts.md): other
+ * addresses and mirrors, plain http, CAs, client certificates; and, beside it, the system's trust store and the proxy
+ * variables.
+ */
+import { X509Certificate } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
+import { parse as parseToml } from "smol-toml";
+import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from "undici";
+import { parseGoDuration } from "./config.ts";
+import { isObject, messageOf, quote } from "./transport.ts";
+
+/** Where a registry's API is, and how it is reached. */
+export interface Endpoint {
+  /** `http://kind-registry:5000/v2`. */
+  base: string;
+  /** Whether this stands in for the registry, rather than being its own address. */
+  isMirror: boolean;
+  /** What a host of another name than the registry's learns which registry is meant by: `?ns=docker.io`, or empty. */
+  query: string;
+  /** What hosts.toml adds to each request to this host. */
+  headers: Record<string, string>;
+  /** The file that turns off the verification of this host's certificate, if one does. */
+  unverifiedBy: string | undefined;
+  dispatcher: Dispatcher;
+  /** For the hosts that this one leads to, its token server for one: its CAs, and nothing else that is its own. */
+  otherDispatcher: Dispatcher;
+}
+
+/** HTTP_PROXY, HTTPS_PROXY and NO_PROXY; an empty one is none. */
+export type Proxies = Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
+
+/** The hosts of registries, from a folder in containerd's format. */
+export class Hosts {
+  readonly #folder: string;
+  readonly #proxies: Proxies;
+  readonly #byDefault: Dispatcher;
+
+  constructor(folder: string, proxies: Proxies) {
+    this.#folder = folder;
+    this.#proxies = proxies;
+    this.#byDefault = this.#newDispatcher({});
+  }
+
+  /** Where to ask for the images of a registry, in containerd's order: the mirrors of hosts.toml, then its server.
+   *  The first folder that is there counts: HOST_PORT_, HOST:PORT, _default. Where it has no hosts.toml, its `*.crt`
+   *  are CAs, and its `*.cert` with their `*.key` client certificates, as Docker has them. Throws Error, with the file. */
+  async endpointsOf(registry: string): Promise<Endpoint[]> {
+    for (const name of new Set([registry.replace(/:(\d+)$/, "_$1_"), registry, "_default"])) {
+      const folder = resolve(this.#folder, name);
+      const files = await listFiles(folder);
+      if (!files) continue;
+      const file = files.includes("hosts.toml") ? resolve(folder, "hosts.toml") : folder;
+      try {
+        const hosts = file === folder ? [withCertificates(files, registry)] : await readHosts(file, registry);
+        return await Promise.all(hosts.map((host) => this.#connect(registry, host, folder, file)));
+      } catch (cause) {
+        throw new Error(`Cannot use ${file}: ${messageOf(cause).split("\n")[0]}`, { cause });
+      }
+    }
+    return [await this.#connect(registry, defaultHost(registry), "", "")];
+  }
+
+  async #connect(registry: string, host: Host, folder: string, file: string): Promise<Endpoint> {
+    const { base, isMirror, headers, isUnverified, dialTimeoutMs: timeout } = host;
+    const isOther = new URL(base).host !== new URL(defaultHost(registry).base).host;
+    const query = isOther ? `?ns=${encodeURIComponent(registry)}` : "";
+    const cas = await readAll(folder, host.cas);
+    for (const ca of cas) checkCertificate(ca);
+    const certs = await readAll(
+      folder,
+      host.clients.map((pair) => pair[0] ?? ""),
+    );
+    const keys = await readAll(
+      folder,
+      host.clients.map((pair) => pair[1] ?? pair[0] ?? ""),
+    );
+
+    let otherDispatcher = this.#byDefault;
+    if (cas.length > 0) otherDispatcher = this.#newDispatcher({ secureContext: trusting(cas) });
+    let dispatcher = otherDispatcher;
+    if (certs.length > 0 || isUnverified || timeout !== undefined) {
+      const secureContext = trusting(cas, { cert: certs, key: keys });
+      dispatcher = this.#newDispatcher({ secureContext, isUnverified, timeout });
+    }
+    return {
+      base,
+      isMirror,
+      query,
+      headers,
+      unverifiedBy: isUnverified ? file : undefined,
+      dispatcher,
+      otherDispatcher,
+    };
+  }
+
+  // Without a context, the trust store is read when it is first needed: that takes longer than the question.
+  #newDispatcher({ secureContext, isUnverified = false, timeout }: Tls): Dispatcher {
+    const options = () => ({
+      secureContext: secureContext ?? trusting([]),
+      rejectUnauthorized: !isUnverified,
+      ...(timeout !== undefined && { timeout }),
+    });
+    let connector: buildConnector.connector | undefined;
+    const plain = buildConnector({});
+    const connect: buildConnector.connector = (to, callback) => {
+      if (to.protocol !== "https:") plain(to, callback);
+      else (connector ??= buildConnector(options()))(to, callback);
+    };
+    if (!this.#proxies.httpProxy && !this.#proxies.httpsProxy) return new Agent({ connect });
+    return new EnvHttpProxyAgent({
+      connect,
+      requestTls: options(),
+      proxyTls: { secureContext: trusting([]) },
+      ...this.#proxies,
+    });
+  }
+}
+
+interface Tls {
+  secureContext?: SecureContext;
+  isUnverified?: boolean;
+  timeout?: number | undefined;
+}
+
+// Node knows the system's store and its own, and by default looks into its own alone. Go reads the system's, so that
+// users of figwasp v1 mount their CA into /etc/ssl/certs.
+let systemCas: string[] | undefined;
+
+function trusting(cas: string[], client: { cert?: string[]; key?: string[] } = {}): SecureContext {
+  systemCas ??= [...new Set([...getCACertificates("default"), ...getCACertificates("system")])];
+  return createSecureContext({ ca: [...systemCas, ...cas], ...(client.cert?.length && client) });
+}
+
+// OpenSSL passes over what is no certificate, and the error would come later and say something else.
+function checkCertificate(pem: string): void {
+  void new X509Certificate(pem);
+}
+
+async function listFiles(folder: string): Promise<string[] | undefined> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw new Error(`Cannot read ${folder}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+async function readAll(folder: string, files: string[]): Promise<string[]> {
+  return Promise.all(files.map((file) => readFile(resolve(folder, file), "utf8")));
+}
+
+/** One host, as the folder has it. */
+interface Host {
+  base: string;
+  isMirror: boolean;
+  headers: Record<string, string>;
+  /** Files, from the folder. */
+  cas: string[];
+  /** Of certificate and key; the key is in the same file where it has none of its own. */
+  clients: string[][];
+  isUnverified: boolean;
+  dialTimeoutMs: number | undefined;
+}
+
+const bare = { headers: {}, cas: [], clients: [], isUnverified: false, dialTimeoutMs: undefined };
+
+// Plain http only for loopback names with a port of their own, as containerd does; *.localhost by RFC 6761.
+function defaultHost(registry: string): Host {
+  const [, name = "", port = "443"] = /^(.*?)(?::(\d+))?$/.exec(registry) ?? [];
+  const isLoopback = /^(?:(?:[^.]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(name);
+  const scheme = isLoopback && port !== "443" ? "http" : "https";
+  const host = registry === "docker.io" ? "registry-1.docker.io" : registry;
+  return { base: `${scheme}://${host}/v2`, isMirror: false, ...bare };
+}
+
+function withCertificates(files: string[], registry: string): Host {
+  const clients = files
+    .filter((file) => file.endsWith(".cert"))
+    .map((file) => {
+      const key = file.replace(/cert$/, "key");
+      return files.includes(key) ? [file, key] : [file];
+    });
+  return { ...defaultHost(registry), cas: files.filter((file) => file.endsWith(".crt")), clients };
+}
+
+// The mirrors in their order, the server last. Its own address in the list of mirrors is no mirror.
+async function readHosts(file: string, registry: string): Promise<Host[]> {
+  const { server, host = {}, ...serverKeys } = parseToml(await readFile(file, "utf8"));
+  if (!isObject(host)) throw new Error(`"host" is not a table`);
+  const own = server === undefined ? defaultHost(registry).base : readBase(server, serverKeys);
+  const mirrors = Object.entries(host).flatMap(([address, keys]) => {
+    if (!isObject(keys)) throw new Error(`host ${quote(address)} is not a table`);
+    const base = readBase(address, keys);
+    return readHost({ base, isMirror: base !== own }, keys);
+  });
+  const isRepeated = Object.keys(serverKeys).length === 0 && mirrors.some(({ isMirror }) => !isMirror);
+  return isRepeated ? mirrors : [...mirrors, ...readHost({ base: own, isMirror: false }, serverKeys)];
+}
+
+// As containerd does, take an address without a scheme as https, and put /v2 where it is not.
+function readBase(address: unknown, { override_path: isWholePath }: Record<string, unknown>): string {
+  const url = String(address).replace(/^(?!https?:\/\/)/, "https://");
+  if (typeof address !== "string" || !URL.canParse(url)) throw new Error(`${quote(String(address))} is not an address`);
+  const { origin, pathname } = new URL(url);
+  const path = pathname.replace(/\/+$/, "");
+  return origin + (isWholePath === true || path.endsWith("/v2") ? path : `${path}/v2`);
+}
+
+// Throws Error on a key that is not acted on here: it changes where or how the nodes ask, so that without it the
+// comparison would be with another registry than theirs.
+function readHost(at: Pick<Host, "base" | "isMirror">, keys: Record<string, unknown>): Host[] {
+  const { capabilities = ["resolve"], override_path: _inBase, ca = [], client = [], header = {}, ...others } = keys;
+  const { skip_verify: isUnverified = false, dial_timeout: dialTimeout, ...unknown } = others;
+  const [first] = Object.keys(unknown);
+  if (first !== undefined)
+    throw new Error(`${quote(first)} is not a key of containerd's hosts.toml that figwasp knows`);
+  const wrong = (key: string, needed: string) => new Error(`${quote(key)} of ${at.base} is not ${needed}`);
+  if (!isTexts(capabilities)) throw wrong("capabilities", "a list of words");
+  const cas = typeof ca === "string" ? [ca] : ca;
+  if (!isTexts(cas)) throw wrong("ca", "a file or a list of files");
+  const clients = Array.isArray(client)
+    ? client.map((pair: unknown) => (typeof pair === "string" ? [pair] : pair))
+    : [[client]];
+  if (!clients.every(isTexts)) throw wrong("client", "a file, or a list of files or of pairs of them");
+  if (typeof isUnverified !== "boolean") throw wrong("skip_verify", "true or false");
+  const headers = Object.entries(isObject(header) ? header : { "": undefined }).map(([name, value]) => {
+    return [name, Array.isArray(value) ? value.join(", ") : value] as const;
+  });
+  if (!headers.every(([, value]) => typeof value === "string")) throw wrong("header", "a table of texts");
+  const dialTimeoutMs =
+    dialTimeout === undefined ? undefined : parseGoDuration(typeof dialTimeout === "string" ? dialTimeout : "");
+  if (Number.isNaN(dialTimeoutMs)) throw wrong("dial_timeout", "a Go duration");
+
+  // It does not say which digest a tag has.
+  if (!capabilities.includes("resolve")) return [];
+  return [
+    { ...at, headers: Object.fromEntries(headers) as Host["headers"], cas, clients, isUnverified, dialTimeoutMs },
+  ];
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === "string");
+}

@@ -1,0 +1,123 @@
+/**
+ * What a registry's host is spared, and what it tells about its limits: a few requests at once, another try only
+ * where the trouble may pass by itself, and none at all after it answered 429.
+ */
+import { STATUS_CODES } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Response } from "undici";
+import { codeOf, type Fetch, HttpError, oneLine } from "./transport.ts";
+
+/** What remains of a limit, as a host told it last. */
+export interface Quota {
+  remaining: number;
+  limit: number;
+  /** How long the limit counts, where it is told. */
+  windowSeconds: number | undefined;
+}
+
+const requestsAtOnce = 4;
+const triesAtMost = 3;
+const longestWaitSeconds = 10;
+const passingStatuses = new Set([408, 500, 502, 503, 504, 522]);
+const passingCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN", "UND_ERR_SOCKET"]);
+
+export class LimitedClient {
+  /** By host, with its port: what it told about its limits. */
+  readonly quotas = new Map<string, Quota>();
+  /** What servers want somebody to read (RFC 9111, `Warning: 299`), once for each host and text. */
+  readonly warnings = new Set<string>();
+  readonly #fetch: Fetch;
+  readonly #signal: AbortSignal;
+  readonly #delayMs: number;
+  readonly #stopped = new Map<string, string>();
+  readonly #underWay = new Map<string, number>();
+  readonly #waiting = new Map<string, (() => void)[]>();
+
+  /** `fetch` comes from boundFetch, and `signal` ends the run; the delay before a second try is in milliseconds. */
+  constructor(fetch: Fetch, { signal, delayMs = 1000 }: { signal: AbortSignal; delayMs?: number | undefined }) {
+    this.#fetch = fetch;
+    this.#signal = signal;
+    this.#delayMs = delayMs;
+  }
+
+  /** As `fetch`, for requests that may be repeated. Throws HttpError with status 429 for a host that has answered so,
+   *  without asking it again. */
+  readonly fetch: Fetch = async (url, init) => {
+    for (let tries = 1; ; tries++) {
+      const isLast = tries === triesAtMost;
+      let waitMs = this.#delayMs * 3 ** (tries - 1) * (0.5 + Math.random());
+      try {
+        const response = await this.#inTurn(url, init);
+        if (isLast || !passingStatuses.has(response.status)) return response;
+        const asked = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
+        if (asked > longestWaitSeconds) return response;
+        waitMs = Math.max(waitMs, asked * 1000);
+        await response.body?.cancel();
+      } catch (error) {
+        if (isLast || !passingCodes.has(codeOf(error) ?? "")) throw error;
+      }
+      // Ended, the next try fails with the reason.
+      await sleep(waitMs, undefined, { signal: this.#signal }).catch(() => undefined);
+    }
+  };
+
+  async #inTurn(url: string, init: Parameters<Fetch>[1]): Promise<Response> {
+    const { host } = new URL(url);
+    const isFull = () => (this.#underWay.get(host) ?? 0) >= requestsAtOnce;
+    while (isFull()) {
+      const queue = this.#waiting.get(host) ?? [];
+      this.#waiting.set(host, queue);
+      await new Promise<void>((resolve) => queue.push(resolve));
+    }
+    this.#refuseStopped(host);
+    this.#underWay.set(host, (this.#underWay.get(host) ?? 0) + 1);
+    try {
+      const response = await this.#fetch(url, init);
+      this.#note(host, response);
+      if (response.status !== 429) return response;
+      await response.body?.cancel();
+      this.#refuseStopped(host);
+      return response;
+    } finally {
+      this.#underWay.set(host, (this.#underWay.get(host) ?? 0) - 1);
+      this.#waiting.get(host)?.shift()?.();
+    }
+  }
+
+  #refuseStopped(host: string): void {
+    const why = this.#stopped.get(host);
+    if (why !== undefined) throw new HttpError(429, why);
+  }
+
+  #note(host: string, { status, headers }: Response): void {
+    const quota = readQuota(headers);
+    if (quota) this.quotas.set(host, quota);
+    for (const [, text = ""] of (headers.get("warning") ?? "").matchAll(/\b299 [^ ]+ "((?:[^"\\]|\\.){1,500})"/g)) {
+      this.warnings.add(`${host} says: ${oneLine(text.replace(/\\(.)/g, "$1"))}`);
+    }
+    if (status !== 429 || this.#stopped.has(host)) return;
+    const seconds = parseRetryAfter(headers.get("retry-after"), new Date());
+    const when = seconds === undefined ? "" : `, to be asked again in ${seconds} s`;
+    this.#stopped.set(host, `${host} answered 429 ${STATUS_CODES[429]}${when}; it is not asked again in this run`);
+  }
+}
+
+/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is none where it has
+ *  passed. Undefined for anything else. See RFC 9110, 10.2.3. */
+export function parseRetryAfter(text: string | null, now: Date): number | undefined {
+  const trimmed = text?.trim() ?? "";
+  if (/^\d{1,9}$/.test(trimmed)) return Number(trimmed);
+  if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(trimmed)) return undefined;
+  const at = Date.parse(trimmed);
+  return Number.isNaN(at) ? undefined : Math.max(0, Math.ceil((at - now.getTime()) / 1000));
+}
+
+// Docker Hub's `ratelimit-remaining: 76;w=21600`, and `x-ratelimit-remaining` of others, with the window in the limit:
+// `x-ratelimit-limit: 3000, 3000;w=60`.
+function readQuota(headers: Response["headers"]): Quota | undefined {
+  const read = (name: string) => headers.get(`ratelimit-${name}`) ?? headers.get(`x-ratelimit-${name}`) ?? "";
+  const [remaining, limit] = [read("remaining"), read("limit")].map((text) => /^\s*(\d{1,12})\b/.exec(text)?.[1]);
+  if (remaining === undefined || limit === undefined) return undefined;
+  const window = /;\s*w=(\d{1,9})/.exec(read("limit") + read("remaining"))?.[1];
+  return { remaining: Number(remaining), limit: Number(limit), windowSeconds: window ? Number(window) : undefined };
+}

@@ -1,0 +1,223 @@
+/**
+ * How figwasp asks a server, be it a registry, its token server or the API server: deadlines, errors that say what
+ * was asked, bounded bodies, and redirects that carry nothing along and lead to no private place. What is asked, and
+ * what the answer means, is in figwasp.ts.
+ */
+import { lookup } from "node:dns/promises";
+import { STATUS_CODES } from "node:http";
+import { BlockList, isIP } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Dispatcher, RequestInit, Response } from "undici";
+
+export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
+
+/** `fetch` as all of figwasp uses it, towards registries and the API server: each request has a deadline in
+ *  milliseconds and ends with the run; what fails says what was asked. Undici hides the reason in `cause`. */
+export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSignal): Fetch {
+  return async (url, init) => {
+    const deadline = AbortSignal.timeout(timeoutMs);
+    try {
+      return await fetch(url, { ...init, signal: AbortSignal.any([runSignal, deadline]) });
+    } catch (cause) {
+      let outcome = `failed: ${reasonOf(cause)}`;
+      if (deadline.aborted) outcome = `gave no answer within ${timeoutMs / 1000} s`;
+      if (runSignal.aborted) outcome = `was ended: ${reasonOf(runSignal.reason)}`;
+      throw new Error(`${init.method} ${withoutQuery(url)} ${outcome}`, { cause });
+    }
+  };
+}
+
+/** An answer other than the one asked for, of a registry or the API server. */
+export class HttpError extends Error {
+  /** Undefined where the answer was none of HTTP, such as a connection that broke off. */
+  readonly status: number | undefined;
+  constructor(status: number | undefined, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Down to what happened: undici says no more than "fetch failed", Node tries several addresses at once. */
+export function reasonOf(error: unknown): string {
+  return messageOf(rootOf(error));
+}
+
+/** The error code of Node, undici or OpenSSL at the root of what was thrown: `ECONNRESET`. */
+export function codeOf(error: unknown): string | undefined {
+  return (rootOf(error) as NodeJS.ErrnoException | undefined)?.code;
+}
+
+function rootOf(error: unknown): unknown {
+  if (error instanceof AggregateError && error.errors.length > 0) return rootOf(error.errors[0]);
+  return error instanceof Error && error.cause instanceof Error ? rootOf(error.cause) : error;
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** For a message: a query may hold what a registry or a token server signed. */
+export function withoutQuery(url: string): string {
+  return url.split("?")[0] ?? "";
+}
+
+/** What a request needs beside its URL. */
+export interface Question {
+  method: string;
+  headers: Record<string, string>;
+  /** How the host of the URL is reached: its CA, client certificate, proxy. */
+  dispatcher?: Dispatcher | undefined;
+  /** How any other host is reached, to which a redirect leads. */
+  otherDispatcher?: Dispatcher | undefined;
+}
+
+/** What came, and from which address in the end. */
+export interface Answer {
+  response: Response;
+  url: string;
+}
+
+const redirectLimit = 5;
+
+/** Asks, and follows redirects by itself: never from https to http, never inwards from a public host, and with nothing
+ *  but `accept` and `user-agent` on to another scheme, host or port (distribution-spec, "Redirects";
+ *  GHSA-vh4v-2xq2-g5cg). Throws Error. */
+export async function send(fetch: Fetch, url: string, question: Question, hops = 0): Promise<Answer> {
+  const { otherDispatcher, dispatcher = otherDispatcher, ...init } = question;
+  const response = await fetch(url, { ...init, redirect: "manual", ...(dispatcher && { dispatcher }) });
+  const location = response.headers.get("location");
+  if (response.status < 300 || response.status > 399 || location === null) return { response, url };
+
+  await response.body?.cancel();
+  const from = new URL(url);
+  const asked = `${init.method} ${from.origin}${from.pathname}`;
+  const to = parseAddress(location, url, `${asked} was redirected, and the address`);
+  const isDowngrade = from.protocol === "https:" && to.protocol !== "https:";
+  if (isDowngrade) throw new Error(`${asked} was redirected from https to ${to.origin}`);
+  if (hops === redirectLimit) throw new Error(`${asked} was redirected more than ${redirectLimit} times`);
+  if (to.origin === from.origin) return send(fetch, to.href, question, hops + 1);
+
+  await refuseInward(from.hostname, to.hostname, `${asked} was redirected, and ${to.origin}`);
+  const { accept = "*/*", "user-agent": userAgent = "" } = init.headers;
+  const headers = { accept, "user-agent": userAgent };
+  return send(fetch, to.href, { method: init.method, headers, otherDispatcher }, hops + 1);
+}
+
+/** An address that a server gave: http or https, without a user name, and without what a URL parser would read
+ *  otherwise than the next one. Throws Error, which begins with `what`. */
+export function parseAddress(text: string, base: string, what: string): URL {
+  // eslint-disable-next-line no-control-regex -- they are what is looked for
+  const isOdd = /[\u0000-\u0020\u007f\\]/.test(text) || !URL.canParse(text, base);
+  // The text itself is not shown: it may hold what was signed or a password.
+  if (isOdd) throw new Error(`${what} is not a URL`);
+  if (/^[^?#]*@/.test(text)) throw new Error(`${what} holds a user name`);
+  const url = new URL(text, base);
+  if (!/^https?:$/.test(url.protocol)) throw new Error(`${what} is neither https nor http`);
+  return url;
+}
+
+const ranges: Record<"link-local" | "loopback" | "private", string[]> = {
+  "link-local": ["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"], // clouds answer with credentials of the node
+  loopback: ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"],
+  private: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"],
+};
+const places = Object.entries(ranges).map(([place, networks]) => {
+  const list = new BlockList();
+  for (const network of networks) {
+    const [address = "", prefix] = network.split("/");
+    list.addSubnet(address, Number(prefix), isIP(address) === 6 ? "ipv6" : "ipv4");
+  }
+  return { place, list };
+});
+const inwardness = ["public", "private", "loopback", "link-local"];
+
+/** Throws Error, which begins with `what`, where a server of one host leads to another that lies further inward: from
+ *  the internet into a private network, from there to loopback, and link-local from anywhere, since the metadata of
+ *  clouds is there. On-premises registries with their token servers on private addresses are fine
+ *  (mesosphere/mindthegap#1046). */
+export async function refuseInward(fromHost: string, toHost: string, what: string): Promise<void> {
+  const [from, to] = await Promise.all([placeOf(fromHost), placeOf(toHost)]);
+  const isInward = inwardness.indexOf(to) > inwardness.indexOf(from) || to === "link-local";
+  if (isInward) throw new Error(`${what} leads to a ${to} address`);
+}
+
+// The most inward one of a name's addresses; a name that this machine cannot resolve is for a proxy to find.
+async function placeOf(host: string): Promise<string> {
+  const name = host.replace(/^\[|\]$|\.$/g, "").toLowerCase();
+  if (/^metadata(?:\.google\.internal)?$/.test(name)) return "link-local";
+  const unresolved = sleep(3000, [], { ref: false });
+  const found = isIP(name) ? [{ address: name }] : await Promise.race([lookupAll(name), unresolved]);
+  const at = found.map(({ address }) => {
+    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+    return places.find(({ list }) => list.check(address, family))?.place ?? "public";
+  });
+  return at.toSorted((a, b) => inwardness.indexOf(b) - inwardness.indexOf(a))[0] ?? "public";
+}
+
+async function lookupAll(name: string): Promise<{ address: string }[]> {
+  return lookup(name, { all: true }).catch(() => []);
+}
+
+/** The whole body; throws where it breaks off or is longer than the limit. */
+export async function readBody(response: Response, limitBytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  const from = withoutQuery(response.url);
+  try {
+    for await (const chunk of response.body ?? []) {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > limitBytes) break;
+    }
+  } catch (cause) {
+    throw new Error(`The answer of ${from} broke off: ${reasonOf(cause)}`, { cause });
+  }
+  if (size > limitBytes) throw new Error(`The answer of ${from} is longer than ${limitBytes} bytes`);
+  return Buffer.concat(chunks);
+}
+
+/** The JSON object that a body holds, or undefined. The text itself is never part of a message: it may be secret. */
+export function parseObject(body: Buffer): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(body.toString("utf8"));
+    return isObject(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const errorLimitBytes = 64 * 1024;
+
+/** A status in words, with code and message of the error body, which are a registry's own words for it; on one line,
+ *  and cut. See distribution-spec, "Error Codes". */
+export async function describeRefusal(response: Response): Promise<string> {
+  const status = `${response.status} ${STATUS_CODES[response.status] ?? ""}`.trim();
+  const { errors } = parseObject(await readBody(response, errorLimitBytes).catch(() => Buffer.alloc(0))) ?? {};
+  const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
+  const { code, message } = isObject(first) ? first : {};
+  const words = [code, message].flatMap((word) => (typeof word === "string" && word !== "" ? [oneLine(word)] : []));
+  return words.length > 0 ? `${status} (${words.join(": ")})` : status;
+}
+
+/** A text of somebody else's, cut and on one line, without what would act on a terminal. */
+export function oneLine(text: string): string {
+  const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text;
+  return cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+}
+
+/** Quoted, and cut, for a message of one line. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+}
+
+/** One question, one answer: those who ask while it is under way wait for the same promise. */
+export function once<T>(answers: Map<string, Promise<T>>, key: string, ask: () => Promise<T>): Promise<T> {
+  const answer = answers.get(key) ?? ask();
+  answers.set(key, answer);
+  return answer;
+}

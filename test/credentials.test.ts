@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { describe, it } from "node:test";
+import { credentialsFor, matchingKeys } from "../figwasp.ts";
+
+interface Row {
+  keys: string[];
+  image: string;
+  tried: string[];
+}
+
+describe("matchingKeys()", async () => {
+  // Results of the kubelet's own keyring (k8s.io/kubernetes v1.34.3, pkg/credentialprovider).
+  const rows = JSON.parse(await readFile(new URL("keyring.json", import.meta.url), "utf8")) as Row[];
+
+  for (const { keys, image, tried } of rows) {
+    it(`tries ${JSON.stringify(tried)} of ${JSON.stringify(keys)} for ${image}`, () => {
+      assert.deepEqual(matchingKeys(keys, image), tried);
+    });
+  }
+
+  it("has rows in both directions", () => {
+    assert(rows.filter(({ tried }) => tried.length > 0).length >= 20);
+    assert(rows.filter(({ tried }) => tried.length === 0).length >= 15);
+  });
+});
+
+describe("credentialsFor()", () => {
+  const login = (key: string, basic: string, source: string) => ({ key, credential: { basic }, source });
+
+  it("matches the Secrets together and the mounted config by itself, and says where each comes from", () => {
+    const secrets = [login("*.io", "a", "Secret shop/one"), login("reg.io/a", "b", "Secret shop/two")];
+    const sources = [secrets, [login("reg.io", "c", "/docker/config.json")]];
+    assert.deepEqual(credentialsFor({ sources, looked: [] }, "reg.io/a/b"), [
+      { basic: "b", source: 'key "reg.io/a" of Secret shop/two' },
+      { basic: "a", source: 'key "*.io" of Secret shop/one' },
+      { basic: "c", source: 'key "reg.io" of /docker/config.json' },
+    ]);
+  });
+
+  it("gives the same credential once, and passes over a key without one", () => {
+    const empty = { key: "reg.io", credential: undefined, source: "z" };
+    const sources = [[empty, login("reg.io", "a", "x"), login("reg.io/a", "a", "y")]];
+    assert.deepEqual(
+      credentialsFor({ sources, looked: [] }, "reg.io/a").map(({ source }) => source),
+      ['key "reg.io/a" of y'],
+    );
+  });
+
+  it("does not give Docker Hub's credential to a host without a dot, as the kubelet would", () => {
+    const sources = [[login("https://index.docker.io/v1/", "a", "x")]];
+    assert.deepEqual(credentialsFor({ sources, looked: [] }, "localhost/app"), []);
+    assert.equal(credentialsFor({ sources, looked: [] }, "docker.io/library/app").length, 1);
+  });
+});
