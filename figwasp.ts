@@ -355,12 +355,12 @@ export class Repository {
       if (outcome.answer.url.startsWith(base)) this.#authorizations.set(base, outcome.authorization);
       return accept(method, url, response);
     }
-    return accept(method, url, response, outcome.why ?? (response.status === 401 ? this.#whyNone() : undefined));
+    return accept(method, url, response, outcome.why);
   }
 
   // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
   // *.pkg.dev, which wants a token of its own (google/go-containerregistry#2359).
-  #logIn(method: string, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
+  async #logIn(method: string, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
     const { repository } = this.#reference;
     const { origin, host } = new URL(answer.url);
     const isOwn = answer.url.startsWith(endpoint.base);
@@ -368,7 +368,10 @@ export class Repository {
     const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
     const askAgain = (authorization: string) => this.#send(method, answer.url, at, authorization);
-    return this.#registry.logins.logIn({ answer, endpoint: at, repository, credentials, askAgain, hadToken });
+    const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
+    const outcome = await this.#registry.logins.logIn(refusal);
+    if ("authorization" in outcome || credentials.length > 0 || outcome.answer.response.status !== 401) return outcome;
+    return { ...outcome, why: [outcome.why ?? [], this.#whyNone()].flat().join(", ") };
   }
 
   #send(method: string, url: string, endpoint: Endpoint, authorization: string | undefined): Promise<Answer> {

@@ -156,8 +156,10 @@ export class Logins {
     for (const credential of credentials.length > 0 ? credentials : [undefined]) {
       const outcome = await this.#inTurn(host, credential, () => this.#try(refusal, realm, credential));
       if ("authorization" in outcome) return outcome;
-      last = outcome.answer;
       if (outcome.why !== undefined) reasons.push(outcome.why);
+      if (outcome.answer === refusal.answer) continue;
+      await last.response.body?.cancel();
+      last = outcome.answer;
     }
     return { answer: last, why: reasons.join("; ") || undefined };
   }
