@@ -212,7 +212,7 @@ const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-
  *  See Go's time.ParseDuration. */
 export function parseGoDuration(text: string): number {
   if (text === "0") return 0;
-  const part = /(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
+  const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
   let sum = 0;
   do {
     const [, number, unit = ""] = part.exec(text) ?? [];

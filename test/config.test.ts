@@ -198,4 +198,8 @@ describe("parseGoDuration()", () => {
   for (const text of ["", "30", "s", "-5s", "1d", "1 s", "1s ", ".s", "1h-3m", "١s", "1e3s", "0x1s"]) {
     it(`refuses ${JSON.stringify(text)}`, () => assert.equal(parseGoDuration(text), NaN));
   }
+
+  it("refuses many digits without a unit, in no more time than it takes to read them", () => {
+    for (const start of ["", "1."]) assert.equal(parseGoDuration(start + "1".repeat(200_000)), NaN);
+  });
 });
