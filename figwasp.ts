@@ -51,6 +51,7 @@ const domainComponent = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
 const domainPattern = new RegExp(
   String.raw`^(?:${domainComponent}(?:\.${domainComponent})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$`,
 );
+const registryLengthAtMost = 259; // a name of DNS has 253 characters, a port 6 with its colon
 const pathComponent = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
 const repositoryPattern = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
 const tagPattern = /^\w[\w.-]{0,127}$/;
@@ -76,8 +77,9 @@ export function parseReference(image: string): Reference {
 
   if (registry === "index.docker.io") registry = "docker.io";
   if (registry === "docker.io" && !repository.includes("/")) repository = `library/${repository}`;
-  if (!domainPattern.test(registry)) throw malformed(`${quote(registry)} is not a registry host`);
-  if (!repositoryPattern.test(repository) || repository.length > 255) {
+  const isDomain = registry.length <= registryLengthAtMost && domainPattern.test(registry);
+  if (!isDomain) throw malformed(`${quote(registry)} is not a registry host`);
+  if (repository.length > 255 || !repositoryPattern.test(repository)) {
     throw malformed("its repository is not lower-case path components of at most 255 characters");
   }
   if (/^[a-f0-9]{64}$/.test(image)) throw malformed("64 hex digits are an image ID, a repository is needed");

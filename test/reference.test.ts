@@ -19,10 +19,11 @@ describe("parseReference()", () => {
     ["host:5001/a/b:1", "host:5001", "a/b", "1"],
     ["[fc00::1]:5000/x", "[fc00::1]:5000", "x", "latest"],
     ["FOO/bar", "FOO", "bar", "latest"],
+    [`${"a".repeat(253)}:65535/x`, `${"a".repeat(253)}:65535`, "x", "latest"],
     ["a.b/c__d/e-f/g--h:T_a.g-1", "a.b", "c__d/e-f/g--h", "T_a.g-1"],
   ];
   for (const [image, registry, repository, tag] of references) {
-    it(`reads ${image}`, () => assert.deepEqual(parseReference(image), { registry, repository, tag }));
+    it(`reads ${image.slice(0, 40)}`, () => assert.deepEqual(parseReference(image), { registry, repository, tag }));
   }
 
   it("keeps a registry port out of the tag", () => assert.equal(parseReference("host:5000/app").tag, "latest"));
@@ -51,6 +52,7 @@ describe("parseReference()", () => {
     "host:port/x",
     "-host.io/x",
     `ghcr.io/${"a".repeat(256)}`,
+    `${"host.".repeat(51)}io:5000/x`,
     hex,
   ];
   for (const image of malformed) {
