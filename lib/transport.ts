@@ -204,15 +204,23 @@ export async function describeRefusal(response: Response): Promise<string> {
   return words.length > 0 ? `${status} (${words.join(": ")})` : status;
 }
 
+// What would begin a line, or act on a terminal: control characters, the C1 ones among them, and directions of writing.
+const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu;
+
 /** A text of somebody else's, cut and on one line, without what would act on a terminal. */
 export function oneLine(text: string): string {
-  const cut = text.length > 200 ? `${text.slice(0, 200)}…` : text;
-  return cut.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, " ").trim();
+  return cut(text).replace(unprintable, " ").trim();
 }
 
-/** Quoted, and cut, for a message of one line. */
+/** Quoted, and cut, for a message of one line: `"a\n"`. JSON leaves most of what a terminal acts on as it is. */
 export function quote(text: string): string {
-  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+  return JSON.stringify(cut(text)).replace(unprintable, (found) => {
+    return Array.from(found, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`).join("");
+  });
+}
+
+function cut(text: string): string {
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
 /** One question, one answer: those who ask while it is under way wait for the same promise. */
