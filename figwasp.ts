@@ -26,7 +26,7 @@ import { type Login, parseDockerConfig, readDockerConfig } from "./lib/docker-co
 import { type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
 import { type Answer, boundFetch, codeOf, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
-import { messageOf, once, parseObject, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
+import { messageOf, once, parseObject, printable, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
 
@@ -263,7 +263,7 @@ export class Registry {
       const window = windowSeconds === undefined ? "" : `, for each ${windowSeconds / 3600} h`;
       return `${host}: ${remaining} of ${limit} requests that it counts remain${window}`;
     });
-    return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => this.logins.redact(note));
+    return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => printable(this.logins.redact(note)));
   }
 }
 
@@ -907,7 +907,8 @@ export function reportLines({ subject, verdict, containers }: Finding): string[]
   const lines = containers.map((container) => {
     return `${subject}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
   });
-  return [...lines, `${subject}: ${describeWorkload(verdict)}`];
+  // Image names and annotations are their owners' own words, and the API server takes line ends in them.
+  return [...lines, `${subject}: ${describeWorkload(verdict)}`].map(printable);
 }
 
 function describeContainer({ verdict, podCount }: Finding["containers"][number]): string {

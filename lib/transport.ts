@@ -209,7 +209,12 @@ const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu;
 
 /** A text of somebody else's, cut and on one line, without what would act on a terminal. */
 export function oneLine(text: string): string {
-  return cut(text).replace(unprintable, " ").trim();
+  return printable(cut(text)).trim();
+}
+
+/** A whole line, with a blank for what would begin another one or act on a terminal. */
+export function printable(line: string): string {
+  return line.replace(unprintable, " ");
 }
 
 /** Quoted, and cut, for a message of one line: `"a\n"`. JSON leaves most of what a terminal acts on as it is. */

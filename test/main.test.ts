@@ -126,6 +126,19 @@ describe("main()", () => {
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
   });
 
+  it("writes one line for each, whatever stands in an image name or in the name of a Secret", async () => {
+    const odd = "a\nfigwasp\u0085\u009B2J";
+    const containers = [{ name: "app", image: odd }];
+    const { lines } = await run({ workload: { containers }, pods: [aPod("p1", "v1", { pullSecrets: [odd] })] });
+    assert.equal(lines.length, 3);
+    for (const line of lines) assert.doesNotMatch(line, /\p{Cc}/u);
+    assert.match(
+      lines[0] ?? "",
+      /^deployment shop\/api, container app \(a figwasp 2J\): failed, Cannot parse image "a\\n/,
+    );
+    assert.equal(lines[2], "Secret shop/a figwasp 2J is not there");
+  });
+
   it("looks in the named namespace, else in the cluster's own", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const scene = { workload, pods: [podOf("v1")] };
