@@ -22,7 +22,7 @@ import { type Response, fetch as undiciFetch } from "undici";
 import { type Call, connectApi, type KubernetesList, listAll } from "./lib/api.ts";
 import { type Credential, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
-import { type Login, parseDockerConfig, readDockerConfig } from "./lib/docker-config.ts";
+import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
 import { type Answer, boundFetch, codeOf, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
@@ -186,7 +186,7 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
   const found = sources
     .flatMap((logins) => matching(logins, image))
     .flatMap(({ key, credential, source }) => {
-      return credential ? [{ ...credential, source: `key ${quote(key)} of ${source}` }] : [];
+      return credential ? [{ ...credential, source: `key ${quoteKey(key)} of ${source}` }] : [];
     });
   return found.filter(({ basic }, at) => found.findIndex((other) => other.basic === basic) === at);
 }

@@ -6,7 +6,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Credential } from "./auth.ts";
 import { ConfigError } from "./config.ts";
-import { isObject, messageOf, parseObject, quote } from "./transport.ts";
+import { isObject, messageOf, parseObject, quote, withoutQuery } from "./transport.ts";
 
 /** What a docker config holds under one key; without a credential where a helper would have to be run for it. */
 export interface Login {
@@ -25,8 +25,14 @@ export function parseDockerConfig(text: Buffer, isOlderForm = false): Login[] {
   return Object.entries(auths).map(([key, entry]) => ({ key, credential: parseLogin(key, entry ?? {}) }));
 }
 
+/** A key for a message. It may be a URL with a user, a password and a query, which the kubelet passes over. */
+export function quoteKey(key: string): string {
+  const at = key.lastIndexOf("@");
+  return quote(withoutQuery(at < 0 ? key : `…${key.slice(at)}`));
+}
+
 function parseLogin(key: string, entry: unknown): Login["credential"] {
-  const malformed = (found: string) => new Error(`its entry ${quote(key)} has ${found}`);
+  const malformed = (found: string) => new Error(`its entry ${quoteKey(key)} has ${found}`);
   if (!isObject(entry)) throw malformed("no object");
   const { auth, username, password, identitytoken: identityToken } = entry;
   const texts = [auth, username, password].map((value) => value ?? "");

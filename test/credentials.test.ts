@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import { credentialsFor, matchingKeys } from "../figwasp.ts";
+import { parseDockerConfig } from "../lib/docker-config.ts";
 
 interface Row {
   keys: string[];
@@ -45,6 +46,19 @@ describe("credentialsFor()", () => {
       credentialsFor({ sources, looked: [] }, "reg.io/a").map(({ source }) => source),
       ['key "reg.io/a" of y'],
     );
+  });
+
+  it("names a key without the password that is in it", () => {
+    for (const key of ["https://user:s3cr3t@reg.io/a", "user:s3cr3t@reg.io/a", "https://u:s3cr/3t@x@reg.io/a?s3cr3t"]) {
+      const [found] = credentialsFor(
+        { sources: [[login(key, "a", "x"), login("reg.io", "b", "y")]], looked: [] },
+        "reg.io/a",
+      );
+      assert(found && !/s3cr/.test(found.source));
+      assert.throws(() => parseDockerConfig(Buffer.from(JSON.stringify({ auths: { [key]: { auth: "s3cr3t" } } }))), {
+        message: 'its entry "…@reg.io/a" has an "auth" that is not the base64 of username:password',
+      });
+    }
   });
 
   it("does not give Docker Hub's credential to a host without a dot, as the kubelet would", () => {
