@@ -188,7 +188,8 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
     .flatMap(({ key, credential, source }) => {
       return credential ? [{ ...credential, source: `key ${quoteKey(key)} of ${source}` }] : [];
     });
-  return found.filter(({ basic }, at) => found.findIndex((other) => other.basic === basic) === at);
+  const seen = new Set<string>();
+  return found.filter(({ basic }) => !seen.has(basic) && seen.add(basic));
 }
 
 // --- Registry ---
