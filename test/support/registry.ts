@@ -8,7 +8,7 @@ import { type Digest, type Keyring, parseReference, type Reference, Registry } f
 import { LimitedClient } from "../../lib/limits.ts";
 import { boundFetch, type Fetch } from "../../lib/transport.ts";
 import type { Config } from "../../lib/config.ts";
-import { serve, type Stub } from "./serve.ts";
+import { type Answer, serve, type Stub } from "./serve.ts";
 
 export const types = {
   index: "application/vnd.oci.image.index.v1+json",
@@ -115,6 +115,22 @@ export async function openRegistry(t: TestContext, setUp: RegistrySetUp = {}): P
   const proxies = { httpProxy: "", httpsProxy: "", noProxy: "", ...setUp.proxies };
   const certsDir = await folderOf(t, files);
   return new AskableRegistry({ certsDir, proxies, tokenHosts: setUp.tokenHosts ?? new Map() }, client);
+}
+
+/** Leads to stubs on loopback by other names, as DNS would, and nowhere else:
+ *  `{ "https://registry.example": "http://127.0.0.1:1234" }`. */
+export function leadTo(stubs: Record<string, string>): Fetch {
+  return async (url, init) => {
+    const { origin } = new URL(url);
+    const stub = stubs[origin];
+    if (stub === undefined) throw new Error(`nobody is at ${origin}`);
+    return fetch(url.replace(origin, stub), init);
+  };
+}
+
+/** Answers every tag with the digest of a word. */
+export function answerDigest(word: string): Answer {
+  return (_request, response) => void response.writeHead(200, { "docker-content-digest": digestOf(word) }).end();
 }
 
 /** A folder with these files, removed with the test. */

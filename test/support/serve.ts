@@ -1,6 +1,8 @@
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { AddressInfo, Server } from "node:net";
 import type { TestContext } from "node:test";
+import { TLSSocket, type TlsOptions } from "node:tls";
 
 export interface Recorded {
   method: string;
@@ -8,7 +10,11 @@ export interface Recorded {
   path: string;
   headers: IncomingMessage["headers"];
   body: string;
+  /** The name in the certificate that the client showed. */
+  client: string | undefined;
 }
+
+export type Answer = (request: Recorded, response: ServerResponse) => void | Promise<void>;
 
 export interface Stub {
   /** `127.0.0.1:PORT`. */
@@ -18,26 +24,35 @@ export interface Stub {
   lines(): string[];
 }
 
-/** A server on loopback that records what it is asked; it ends with the test. */
-export async function serve(
-  t: TestContext,
-  answer: (request: Recorded, response: ServerResponse) => void | Promise<void>,
-): Promise<Stub> {
+/** A server on loopback that records what it is asked; it ends with the test. With a certificate it speaks https. */
+export async function serve(t: TestContext, answer: Answer, tls?: TlsOptions): Promise<Stub> {
   const requests: Recorded[] = [];
-  const server = createServer((request, response) => {
+  const listener: RequestListener = (request, response) => {
     let body = "";
     request.on("data", (chunk: Buffer) => (body += chunk.toString()));
     request.on("end", () => {
-      const recorded = { method: request.method ?? "", path: request.url ?? "", headers: request.headers, body };
+      const { method = "", url: path = "", headers, socket } = request;
+      const recorded = { method, path, headers, body, client: nameOfClient(socket) };
       requests.push(recorded);
       void answer(recorded, response);
     });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  };
+  const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
   const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
-  return { host: `127.0.0.1:${(server.address() as AddressInfo).port}`, requests, lines };
+  return { host: await listen(server), requests, lines };
+}
+
+/** Lets a server listen on loopback; gives its `127.0.0.1:PORT`. */
+export async function listen(server: Server): Promise<string> {
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+function nameOfClient(socket: IncomingMessage["socket"]): string | undefined {
+  const name = socket instanceof TLSSocket ? socket.getPeerCertificate().subject?.CN : undefined;
+  return Array.isArray(name) ? name.join() : name;
 }

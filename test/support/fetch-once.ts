@@ -1,0 +1,15 @@
+// Asks one address as figwasp would with a hosts folder that says nothing of it, and prints what came of it.
+import { fetch } from "undici";
+import { Hosts } from "../../lib/hosts.ts";
+import { codeOf } from "../../lib/transport.ts";
+
+const [url = ""] = process.argv.slice(2);
+const hosts = new Hosts("/nowhere", { httpProxy: "", httpsProxy: "", noProxy: "" });
+try {
+  const [endpoint] = await hosts.endpointsOf("localhost");
+  const { status } = await fetch(url, { ...(endpoint && { dispatcher: endpoint.dispatcher }) });
+  process.stdout.write(String(status));
+} catch (error) {
+  process.stdout.write(codeOf(error) ?? String(error));
+}
+process.exit();

@@ -1,0 +1,53 @@
+import type { TestContext } from "node:test";
+import { generate } from "selfsigned";
+import { type Answer, serve, type Stub } from "./serve.ts";
+
+/** In PEM. */
+export interface Certificate {
+  cert: string;
+  key: string;
+}
+
+/** A CA that nobody knows. */
+export interface Authority extends Certificate {
+  /** For a server on loopback, for a host of another name, or for a client. */
+  issue(name: string): Promise<Certificate>;
+}
+
+const keys = { keyType: "ec", algorithm: "sha256" } as const;
+
+export async function newAuthority(name: string): Promise<Authority> {
+  const { cert, private: key } = await generate([{ name: "commonName", value: name }], {
+    ...keys,
+    extensions: [
+      { name: "basicConstraints", cA: true, critical: true },
+      { name: "keyUsage", keyCertSign: true, critical: true },
+    ],
+  });
+  const issue = async (subject: string): Promise<Certificate> => {
+    const altNames = [{ type: 2, value: subject } as const];
+    const onLoopback = [{ type: 2, value: "localhost" } as const, { type: 7, ip: "127.0.0.1" } as const];
+    const issued = await generate([{ name: "commonName", value: subject }], {
+      ...keys,
+      ca: { cert, key },
+      extensions: [
+        { name: "basicConstraints", cA: false },
+        { name: "subjectAltName", altNames: subject === "localhost" ? onLoopback : altNames },
+      ],
+    });
+    return { cert: issued.cert, key: issued.private };
+  };
+  return { cert, key, issue };
+}
+
+/** A server on loopback that speaks https. With a CA for clients it asks for a certificate, and hears nobody without
+ *  one of that CA, unless it is only curious. */
+export function serveTls(
+  t: TestContext,
+  { cert, key }: Certificate,
+  answer: Answer,
+  { clientCa, isCurious = false }: { clientCa?: string; isCurious?: boolean } = {},
+): Promise<Stub> {
+  const client = { requestCert: true, rejectUnauthorized: !isCurious, ca: clientCa };
+  return serve(t, answer, { cert, key, ...(clientCa !== undefined && client) });
+}
