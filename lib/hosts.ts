@@ -209,38 +209,65 @@ function readBase(address: unknown, { override_path: isWholePath }: Record<strin
   return origin + (isWholePath === true || path.endsWith("/v2") ? path : `${path}/v2`);
 }
 
+const hostKeys = new Set(["capabilities", "ca", "client", "skip_verify", "override_path", "header", "dial_timeout"]);
+
 // Throws Error on a key that is not acted on here: it changes where or how the nodes ask, so that without it the
 // comparison would be with another registry than theirs.
 function readHost(at: Pick<Host, "base" | "isMirror">, keys: Record<string, unknown>): Host[] {
-  const { capabilities = ["resolve"], override_path: _inBase, ca = [], client = [], header = {}, ...others } = keys;
-  const { skip_verify: isUnverified = false, dial_timeout: dialTimeout, ...unknown } = others;
-  const [first] = Object.keys(unknown);
-  if (first !== undefined)
-    throw new Error(`${quote(first)} is not a key of containerd's hosts.toml that figwasp knows`);
-  const wrong = (key: string, needed: string) => new Error(`${quote(key)} of ${at.base} is not ${needed}`);
-  if (!isTexts(capabilities)) throw wrong("capabilities", "a list of words");
-  const cas = typeof ca === "string" ? [ca] : ca;
-  if (!isTexts(cas)) throw wrong("ca", "a file or a list of files");
-  const clients = Array.isArray(client)
-    ? client.map((pair: unknown) => (typeof pair === "string" ? [pair] : pair))
-    : [[client]];
-  if (!clients.every(isTexts)) throw wrong("client", "a file, or a list of files or of pairs of them");
-  if (typeof isUnverified !== "boolean") throw wrong("skip_verify", "true or false");
-  const headers = Object.entries(isObject(header) ? header : { "": undefined }).map(([name, value]) => {
-    return [name, Array.isArray(value) ? value.join(", ") : value] as const;
-  });
-  if (!headers.every(([, value]) => typeof value === "string")) throw wrong("header", "a table of texts");
-  const dialTimeoutMs =
-    dialTimeout === undefined ? undefined : parseGoDuration(typeof dialTimeout === "string" ? dialTimeout : "");
-  if (Number.isNaN(dialTimeoutMs)) throw wrong("dial_timeout", "a Go duration");
-
-  // It does not say which digest a tag has.
-  if (!capabilities.includes("resolve")) return [];
-  return [
-    { ...at, headers: Object.fromEntries(headers) as Host["headers"], cas, clients, isUnverified, dialTimeoutMs },
-  ];
+  const unknown = Object.keys(keys).find((key) => !hostKeys.has(key));
+  if (unknown) throw new Error(`${quote(unknown)} is not a key of containerd's hosts.toml that figwasp knows`);
+  const take = <T>(key: string, read: (value: unknown) => T | undefined, needed: string): T | undefined => {
+    const value = keys[key] === undefined ? undefined : read(keys[key]);
+    if (keys[key] === undefined || value !== undefined) return value;
+    throw new Error(`${quote(key)} of ${at.base} is not ${needed}`);
+  };
+  const capabilities = take("capabilities", textsOf, "a list of words") ?? ["resolve"];
+  const host: Host = {
+    ...at,
+    cas: take("ca", textsOrOneOf, "a file or a list of files") ?? [],
+    clients: take("client", clientsOf, "a file, or a list of files or of pairs of them") ?? [],
+    isUnverified: take("skip_verify", booleanOf, "true or false") ?? false,
+    headers: take("header", headersOf, "a table of texts") ?? {},
+    dialTimeoutMs: take("dial_timeout", durationOf, "a Go duration"),
+  };
+  // Without it, a host does not say which digest a tag has.
+  return capabilities.includes("resolve") ? [host] : [];
 }
 
-function isTexts(value: unknown): value is string[] {
-  return Array.isArray(value) && value.every((each) => typeof each === "string");
+// Each gives undefined for what it cannot read.
+
+function booleanOf(value: unknown): boolean | undefined {
+  return typeof value === "boolean" ? value : undefined;
+}
+
+function textsOf(value: unknown): string[] | undefined {
+  return Array.isArray(value) && value.every((each) => typeof each === "string") ? value : undefined;
+}
+
+function textsOrOneOf(value: unknown): string[] | undefined {
+  return textsOf(typeof value === "string" ? [value] : value);
+}
+
+// `"a.pem"`, `["a.pem", "b.pem"]`, `[["a.cert", "a.key"], ["b.cert", "b.key"]]`.
+function clientsOf(value: unknown): string[][] | undefined {
+  const list: unknown[] = Array.isArray(value) ? value : [value];
+  const clients = list.flatMap((client) => {
+    const files = textsOrOneOf(client);
+    return files ? [files] : [];
+  });
+  return clients.length === list.length ? clients : undefined;
+}
+
+function headersOf(value: unknown): Record<string, string> | undefined {
+  if (!isObject(value)) return undefined;
+  const headers = Object.entries(value).map(([name, each]) => {
+    return [name, Array.isArray(each) ? each.join(", ") : each] as const;
+  });
+  const areTexts = headers.every((header): header is [string, string] => typeof header[1] === "string");
+  return areTexts ? Object.fromEntries(headers) : undefined;
+}
+
+function durationOf(value: unknown): number | undefined {
+  const ms = typeof value === "string" ? parseGoDuration(value) : NaN;
+  return Number.isNaN(ms) ? undefined : ms;
 }
