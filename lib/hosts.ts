@@ -71,11 +71,11 @@ export class Hosts {
     for (const ca of cas) checkCertificate(ca);
     const certs = await readAll(
       folder,
-      host.clients.map((pair) => pair[0] ?? ""),
+      host.clients.map(([cert]) => cert),
     );
     const keys = await readAll(
       folder,
-      host.clients.map((pair) => pair[1] ?? pair[0] ?? ""),
+      host.clients.map(([, key]) => key),
     );
 
     let otherDispatcher = this.#byDefault;
@@ -159,8 +159,8 @@ interface Host {
   headers: Record<string, string>;
   /** Files, from the folder. */
   cas: string[];
-  /** Of certificate and key; the key is in the same file where it has none of its own. */
-  clients: string[][];
+  /** The file of the certificate and the file of its key, which may be the same. */
+  clients: [string, string][];
   isUnverified: boolean;
   dialTimeoutMs: number | undefined;
 }
@@ -179,9 +179,9 @@ function defaultHost(registry: string): Host {
 function withCertificates(files: string[], registry: string): Host {
   const clients = files
     .filter((file) => file.endsWith(".cert"))
-    .map((file) => {
+    .map((file): [string, string] => {
       const key = file.replace(/cert$/, "key");
-      return files.includes(key) ? [file, key] : [file];
+      return [file, files.includes(key) ? key : file];
     });
   return { ...defaultHost(registry), cas: files.filter((file) => file.endsWith(".crt")), clients };
 }
@@ -202,8 +202,9 @@ async function readHosts(file: string, registry: string): Promise<Host[]> {
 
 // As containerd does, take an address without a scheme as https, and put /v2 where it is not.
 function readBase(address: unknown, { override_path: isWholePath }: Record<string, unknown>): string {
-  const url = String(address).replace(/^(?!https?:\/\/)/, "https://");
-  if (typeof address !== "string" || !URL.canParse(url)) throw new Error(`${quote(String(address))} is not an address`);
+  if (typeof address !== "string") throw new Error(`"server" is not an address`);
+  const url = address.replace(/^(?!https?:\/\/)/, "https://");
+  if (!URL.canParse(url)) throw new Error(`${quote(address)} is not an address`);
   const { origin, pathname } = new URL(url);
   const path = pathname.replace(/\/+$/, "");
   return origin + (isWholePath === true || path.endsWith("/v2") ? path : `${path}/v2`);
@@ -221,6 +222,7 @@ function readHost(at: Pick<Host, "base" | "isMirror">, keys: Record<string, unkn
     if (keys[key] === undefined || value !== undefined) return value;
     throw new Error(`${quote(key)} of ${at.base} is not ${needed}`);
   };
+  take("override_path", booleanOf, "true or false");
   const capabilities = take("capabilities", textsOf, "a list of words") ?? ["resolve"];
   const host: Host = {
     ...at,
@@ -249,22 +251,25 @@ function textsOrOneOf(value: unknown): string[] | undefined {
 }
 
 // `"a.pem"`, `["a.pem", "b.pem"]`, `[["a.cert", "a.key"], ["b.cert", "b.key"]]`.
-function clientsOf(value: unknown): string[][] | undefined {
+function clientsOf(value: unknown): [string, string][] | undefined {
   const list: unknown[] = Array.isArray(value) ? value : [value];
-  const clients = list.flatMap((client) => {
-    const files = textsOrOneOf(client);
-    return files ? [files] : [];
-  });
-  return clients.length === list.length ? clients : undefined;
+  const pairs = list.map((client) => (typeof client === "string" ? [client, client] : client));
+  return pairs.every(isPair) ? pairs : undefined;
+}
+
+function isPair(value: unknown): value is [string, string] {
+  return textsOf(value)?.length === 2;
 }
 
 function headersOf(value: unknown): Record<string, string> | undefined {
   if (!isObject(value)) return undefined;
-  const headers = Object.entries(value).map(([name, each]) => {
-    return [name, Array.isArray(each) ? each.join(", ") : each] as const;
-  });
-  const areTexts = headers.every((header): header is [string, string] => typeof header[1] === "string");
-  return areTexts ? Object.fromEntries(headers) : undefined;
+  const headers: Record<string, string> = {};
+  for (const [name, each] of Object.entries(value)) {
+    const texts = textsOrOneOf(each);
+    if (!texts) return undefined;
+    headers[name] = texts.join(", ");
+  }
+  return headers;
 }
 
 function durationOf(value: unknown): number | undefined {

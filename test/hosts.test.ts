@@ -379,6 +379,7 @@ describe("hosts.toml", () => {
   }
 
   const wrong: [string, RegExp][] = [
+    [`server = 5`, /"server" is not an address$/],
     [`host = "a"`, /"host" is not a table$/],
     [`host.a = 1`, /host "a" is not a table$/],
     [`capabilities = "resolve"`, /"capabilities" of https:\/\/registry\.example\/v2 is not a list of words$/],
@@ -387,9 +388,13 @@ describe("hosts.toml", () => {
     [`ca = [["a"]]`, /"ca" of .* is not a file or a list of files$/],
     [`client = true`, /"client" of .* is not a file, or a list of files or of pairs of them$/],
     [`client = [1]`, /"client" of .* is not a file/],
+    [`client = [["a"]]`, /"client" of .* is not a file/],
+    [`client = [["a", "b", "c"]]`, /"client" of .* is not a file/],
     [`skip_verify = "true"`, /"skip_verify" of .* is not true or false$/],
+    [`override_path = "true"`, /"override_path" of .* is not true or false$/],
     [`header = "a"`, /"header" of .* is not a table of texts$/],
     [`header = { a = 1 }`, /"header" of .* is not a table of texts$/],
+    [`header = { a = [1] }`, /"header" of .* is not a table of texts$/],
     [`dial_timeout = 5`, /"dial_timeout" of .* is not a Go duration$/],
     [`dial_timeout = "5"`, /"dial_timeout" of .* is not a Go duration$/],
     [`dial_timeout = "-1s"`, /"dial_timeout" of .* is not a Go duration$/],
