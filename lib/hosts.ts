@@ -223,7 +223,7 @@ function readHost(at: Pick<Host, "base" | "isMirror">, keys: Record<string, unkn
     throw new Error(`${quote(key)} of ${at.base} is not ${needed}`);
   };
   take("override_path", booleanOf, "true or false");
-  const capabilities = take("capabilities", textsOf, "a list of words") ?? ["resolve"];
+  const capabilities = take("capabilities", textsOf, "a list of words") ?? [];
   const host: Host = {
     ...at,
     cas: take("ca", textsOrOneOf, "a file or a list of files") ?? [],
@@ -232,8 +232,9 @@ function readHost(at: Pick<Host, "base" | "isMirror">, keys: Record<string, unkn
     headers: take("header", headersOf, "a table of texts") ?? {},
     dialTimeoutMs: take("dial_timeout", durationOf, "a Go duration"),
   };
-  // Without it, a host does not say which digest a tag has.
-  return capabilities.includes("resolve") ? [host] : [];
+  // Without this one, a host does not say which digest a tag has. None named are all of them.
+  const canResolve = capabilities.length === 0 || capabilities.some((word) => word.toLowerCase() === "resolve");
+  return canResolve ? [host] : [];
 }
 
 // Each gives undefined for what it cannot read.

@@ -359,7 +359,7 @@ describe("hosts.toml", () => {
     assert.deepEqual(asked, ["z", "a", "own"]);
   });
 
-  const able = [`["pull", "resolve"]`, `["resolve"]`];
+  const able = [`["pull", "resolve"]`, `["resolve"]`, `["Resolve"]`, `[]`];
   for (const capabilities of able) {
     it(`has a host asked whose capabilities are ${capabilities}`, async (t) => {
       const toml = (host: string) => `[host."http://${host}"]\ncapabilities = ${capabilities}`;
