@@ -67,22 +67,16 @@ export class Hosts {
     const { base, isMirror, headers, isUnverified, dialTimeoutMs: timeout } = host;
     const isOther = new URL(base).host !== new URL(defaultHost(registry).base).host;
     const query = isOther ? `?ns=${encodeURIComponent(registry)}` : "";
-    const cas = await readAll(folder, host.cas);
-    for (const ca of cas) checkCertificate(ca);
-    const certs = await readAll(
-      folder,
-      host.clients.map(([cert]) => cert),
-    );
-    const keys = await readAll(
-      folder,
-      host.clients.map(([, key]) => key),
+    const cas = await Promise.all(host.cas.map((ca) => readCa(resolve(folder, ca))));
+    const clients = await Promise.all(
+      host.clients.map(([cert, key]) => readClient(resolve(folder, cert), resolve(folder, key))),
     );
 
     let otherDispatcher = this.#byDefault;
     if (cas.length > 0) otherDispatcher = this.#newDispatcher({ secureContext: trusting(cas) });
     let dispatcher = otherDispatcher;
-    if (certs.length > 0 || isUnverified || timeout !== undefined) {
-      const secureContext = trusting(cas, { cert: certs, key: keys });
+    if (clients.length > 0 || isUnverified || timeout !== undefined) {
+      const secureContext = trusting(cas, clients);
       dispatcher = this.#newDispatcher({ secureContext, isUnverified, timeout });
     }
     return {
@@ -129,14 +123,37 @@ interface Tls {
 // users of figwasp v1 mount their CA into /etc/ssl/certs.
 let systemCas: string[] | undefined;
 
-function trusting(cas: string[], client: { cert?: string[]; key?: string[] } = {}): SecureContext {
+function trusting(cas: string[], clients: Client[] = []): SecureContext {
   systemCas ??= [...new Set([...getCACertificates("default"), ...getCACertificates("system")])];
-  return createSecureContext({ ca: [...systemCas, ...cas], ...(client.cert?.length && client) });
+  const client = { cert: clients.map(({ cert }) => cert), key: clients.map(({ key }) => key) };
+  return createSecureContext({ ca: [...systemCas, ...cas], ...(clients.length > 0 && client) });
 }
 
 // OpenSSL passes over what is no certificate, and the error would come later and say something else.
-function checkCertificate(pem: string): void {
-  void new X509Certificate(pem);
+async function readCa(file: string): Promise<string> {
+  const ca = await readFile(file, "utf8");
+  check(() => new X509Certificate(ca), `${file} is no certificate`);
+  return ca;
+}
+
+/** A certificate with its key, to be shown to a server. */
+interface Client {
+  cert: string;
+  key: string;
+}
+
+async function readClient(certFile: string, keyFile: string): Promise<Client> {
+  const [cert, key] = await Promise.all([readFile(certFile, "utf8"), readFile(keyFile, "utf8")]);
+  check(() => createSecureContext({ cert, key }), `${certFile} is no certificate with its key in ${keyFile}`);
+  return { cert, key };
+}
+
+function check(use: () => unknown, what: string): void {
+  try {
+    use();
+  } catch (cause) {
+    throw new Error(`${what}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 async function listFiles(folder: string): Promise<string[] | undefined> {
@@ -146,10 +163,6 @@ async function listFiles(folder: string): Promise<string[] | undefined> {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw new Error(`Cannot read ${folder}: ${messageOf(error)}`, { cause: error });
   }
-}
-
-async function readAll(folder: string, files: string[]): Promise<string[]> {
-  return Promise.all(files.map((file) => readFile(resolve(folder, file), "utf8")));
 }
 
 /** One host, as the folder has it. */

@@ -115,6 +115,21 @@ describe("the CA of a registry", () => {
   }
 
   const unreadable: [string, Files, RegExp][] = [
+    [
+      "is no certificate, as Docker has it",
+      { "registry.example/ca.crt": "PEM" },
+      /registry\.example\/ca\.crt is no certificate: /,
+    ],
+    [
+      "is no certificate",
+      folder(`ca = "no.crt"`, { "no.crt": "PEM" }),
+      /hosts\.toml: .*registry\.example\/no\.crt is no certificate: /,
+    ],
+    [
+      "is a key",
+      folder(`ca = "ca.key"`, { "ca.key": authority.key }),
+      /hosts\.toml: .*registry\.example\/ca\.key is no certificate: /,
+    ],
     ["is not there", folder(`ca = ["company.crt", "gone.crt"]`), /hosts\.toml: ENOENT: .*registry\.example\/gone\.crt/],
   ];
   for (const [what, files, message] of unreadable) {
@@ -185,6 +200,16 @@ describe("a client certificate", () => {
 
   const unreadable: [string, Files, RegExp][] = [
     ["is not there", folder(`client = "gone.pem"`), /hosts\.toml: ENOENT: .*registry\.example\/gone\.pem/],
+    [
+      "has no key",
+      folder(`client = "figwasp.cert"`, pair),
+      /hosts\.toml: .*registry\.example\/figwasp\.cert is no certificate with its key in .*\/figwasp\.cert: /,
+    ],
+    [
+      "has another key",
+      folder(`client = [["figwasp.cert", "other.key"]]`, { ...pair, "other.key": authority.key }),
+      /hosts\.toml: .*registry\.example\/figwasp\.cert is no certificate with its key in .*\/other\.key: /,
+    ],
   ];
   for (const [what, files, message] of unreadable) {
     it(`is named where it ${what}`, async (t) => {
