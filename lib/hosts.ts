@@ -275,13 +275,14 @@ function isPair(value: unknown): value is [string, string] {
   return textsOf(value)?.length === 2;
 }
 
+// Names in lower case, as figwasp has its own: undici would send both of `Authorization` and `authorization`.
 function headersOf(value: unknown): Record<string, string> | undefined {
   if (!isObject(value)) return undefined;
   const headers: Record<string, string> = {};
   for (const [name, each] of Object.entries(value)) {
     const texts = textsOrOneOf(each);
     if (!texts) return undefined;
-    headers[name] = texts.join(", ");
+    headers[name.toLowerCase()] = texts.join(", ");
   }
   return headers;
 }

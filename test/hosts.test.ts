@@ -327,6 +327,21 @@ describe("header", () => {
       ["s3cret", undefined, "s3cret"],
     );
   });
+
+  it("stands back behind what figwasp itself has to say, however it is written", async (t) => {
+    const stub = await serve(t, ({ headers }, response) => {
+      const isIn = headers.authorization === `Basic ${btoa("user:right")}`;
+      if (!isIn) return void response.writeHead(401, { "www-authenticate": 'Basic realm="r"' }).end();
+      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
+    });
+    const toml = `server = "http://${stub.host}"\nheader = { Authorization = "Basic eDp5", Accept = "x/y" }`;
+    const registry = await openRegistry(t, { files: folder(toml) });
+    const login = { key: "registry.example", credential: { basic: btoa("user:right") }, source: "Secret shop/pull" };
+    await registry.resolve(image, { sources: [[login]], looked: [] });
+    assert.equal(stub.requests[0]?.headers.authorization, "Basic eDp5");
+    assert.doesNotMatch(stub.requests[0]?.headers.accept ?? "", /x\/y/);
+    assert.equal(stub.requests.length, 2);
+  });
 });
 
 describe("dial_timeout", () => {
