@@ -103,12 +103,20 @@ export class Hosts {
       if (to.protocol !== "https:") plain(to, callback);
       else (connector ??= buildConnector(options()))(to, callback);
     };
-    if (!this.#proxies.httpProxy && !this.#proxies.httpsProxy) return new Agent({ connect });
-    return new EnvHttpProxyAgent({
+    const direct = new Agent({ connect });
+    const { httpProxy, httpsProxy } = this.#proxies;
+    if (!httpProxy && !httpsProxy) return direct;
+    const proxied = new EnvHttpProxyAgent({
       connect,
       requestTls: options(),
       proxyTls: { secureContext: trusting([]) },
       ...this.#proxies,
+    });
+    // Undici takes the proxy for http where there is none for https; curl and Go do not.
+    if (httpsProxy) return proxied;
+    return proxied.compose((dispatch) => (request, handler) => {
+      const isSecure = String(request.origin).startsWith("https:");
+      return isSecure ? direct.dispatch(request, handler) : dispatch(request, handler);
     });
   }
 }

@@ -552,6 +552,17 @@ describe("a proxy", () => {
     assert.deepEqual(proxy.lines, ["HEAD http://plain.example:5000/v2/app/manifests/latest?ns=registry.example"]);
   });
 
+  it("of one scheme is none for the other", async (t) => {
+    const [plain, secure] = [await serve(t, answer), await serveTls(t, onLoopback, answer)];
+    const proxy = await serveProxy(t, {});
+    const at = `http://${proxy.host}`;
+    const toPlain = folder(`server = "http://${plain.host}"`);
+    await (await openRegistry(t, { files: toPlain, proxies: { httpsProxy: at } })).resolve(image);
+    const toSecure = folder(`server = "https://${secure.host}"\nca = "company.crt"`);
+    await (await openRegistry(t, { files: toSecure, proxies: { httpProxy: at } })).resolve(image);
+    assert.deepEqual(proxy.lines, []);
+  });
+
   it("is left out for what NO_PROXY names", async (t) => {
     const [plain, secure] = [await serve(t, answer), await serveTls(t, onLoopback, answer)];
     const proxy = await serveProxy(t, {});
