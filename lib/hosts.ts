@@ -92,13 +92,14 @@ export class Hosts {
 
   // Without a context, the trust store is read when it is first needed: that takes longer than the question.
   #newDispatcher({ secureContext, isUnverified = false, timeout }: Tls): Dispatcher {
+    const dial = timeout === undefined ? {} : { timeout };
     const options = () => ({
       secureContext: secureContext ?? trusting([]),
       rejectUnauthorized: !isUnverified,
-      ...(timeout !== undefined && { timeout }),
+      ...dial,
     });
     let connector: buildConnector.connector | undefined;
-    const plain = buildConnector({});
+    const plain = buildConnector(dial);
     const connect: buildConnector.connector = (to, callback) => {
       if (to.protocol !== "https:") plain(to, callback);
       else (connector ??= buildConnector(options()))(to, callback);

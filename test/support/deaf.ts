@@ -1,0 +1,27 @@
+import { once } from "node:events";
+import { connect } from "node:net";
+import type { TestContext } from "node:test";
+import { Worker } from "node:worker_threads";
+
+// Listens with the shortest queue, and then does nothing at all, so that the system takes no further connection.
+const listener = `
+  const { parentPort } = require("node:worker_threads");
+  const server = require("node:net").createServer();
+  server.listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => {
+    parentPort.postMessage(server.address().port);
+    setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
+  });
+`;
+
+/** `127.0.0.1:PORT`, which answers no attempt to connect, as a host that is down. */
+export async function serveNobody(t: TestContext): Promise<string> {
+  const worker = new Worker(listener, { eval: true });
+  const [port] = (await once(worker, "message")) as [number];
+  const callers = Array.from({ length: 8 }, () => connect(port, "127.0.0.1").on("error", () => {}));
+  t.after(async () => {
+    for (const caller of callers) caller.destroy();
+    await worker.terminate();
+  });
+  await Promise.any(callers.map((caller) => once(caller, "connect")));
+  return `127.0.0.1:${port}`;
+}
