@@ -69,9 +69,10 @@ export class LimitedClient {
       this.#waiting.set(host, queue);
       await new Promise<void>((resolve) => queue.push(resolve));
     }
-    this.#refuseStopped(host);
     this.#underWay.set(host, (this.#underWay.get(host) ?? 0) + 1);
     try {
+      // In here, so that who is refused gives way to the next one as well.
+      this.#refuseStopped(host);
       const response = await this.#fetch(url, init);
       this.#note(host, response);
       if (response.status !== 429) return response;

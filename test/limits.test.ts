@@ -232,6 +232,19 @@ describe("a host that answers 429", () => {
     }
     assert.equal(gone.requests.length, 4);
   });
+
+  it("hears nothing of the requests that wait for their turn", { timeout: 10_000 }, async (t) => {
+    const held: (() => void)[] = [];
+    const stub = await serve(t, (_request, response) => {
+      held.push(() => response.writeHead(429).end());
+      if (held.length === 4) for (const release of held) release();
+    });
+    const registry = await openRegistry(t);
+    const asked = Array.from({ length: 20 }, (_, index) => registry.resolve(at(stub, `app-${index}`)));
+    const outcomes = await Promise.allSettled(asked);
+    assert.deepEqual(new Set(outcomes.map(({ status }) => status)), new Set(["rejected"]));
+    assert.equal(stub.requests.length, 4);
+  });
 });
 
 describe("a host that many ask", () => {
