@@ -119,6 +119,6 @@ function readQuota(headers: Response["headers"]): Quota | undefined {
   const read = (name: string) => headers.get(`ratelimit-${name}`) ?? headers.get(`x-ratelimit-${name}`) ?? "";
   const [remaining, limit] = [read("remaining"), read("limit")].map((text) => /^\s*(\d{1,12})\b/.exec(text)?.[1]);
   if (remaining === undefined || limit === undefined) return undefined;
-  const window = /;\s*w=(\d{1,9})/.exec(read("limit") + read("remaining"))?.[1];
+  const window = /;\s*w=(\d{1,9})/.exec(`${read("limit")}, ${read("remaining")}`)?.[1];
   return { remaining: Number(remaining), limit: Number(limit), windowSeconds: window ? Number(window) : undefined };
 }

@@ -315,6 +315,14 @@ describe("a host that tells its limits", () => {
 
   const told = (text: string) => [`HOST: ${text}`];
   const forms: [Record<string, string>, string[]][] = [
+    [
+      { "ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600" },
+      told("76 of 100 requests that it counts remain, for each 6 h"),
+    ],
+    [
+      { "x-ratelimit-limit": "3000, 3000;w=3600", "x-ratelimit-remaining": "2999" },
+      told("2999 of 3000 requests that it counts remain, for each 1 h"),
+    ],
     [{ "ratelimit-limit": "100", "ratelimit-remaining": "0" }, told("0 of 100 requests that it counts remain")],
     [
       { "ratelimit-limit": "10", "ratelimit-remaining": "5", "x-ratelimit-limit": "1", "x-ratelimit-remaining": "1" },
