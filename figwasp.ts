@@ -355,7 +355,7 @@ export class Repository {
     const outcome = await this.#logIn(method, answer, endpoint, known !== undefined);
     const { response } = outcome.answer;
     if ("authorization" in outcome) {
-      if (outcome.answer.url.startsWith(base)) this.#authorizations.set(base, outcome.authorization);
+      if (outcome.answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
       return accept(method, url, response);
     }
     return accept(method, url, response, outcome.why);
@@ -366,7 +366,7 @@ export class Repository {
   async #logIn(method: string, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
     const { repository } = this.#reference;
     const { origin, host } = new URL(answer.url);
-    const isOwn = answer.url.startsWith(endpoint.base);
+    const isOwn = answer.url.startsWith(`${endpoint.base}/`);
     const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, dispatcher: endpoint.otherDispatcher };
     const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];

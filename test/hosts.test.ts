@@ -19,6 +19,9 @@ const figwasp = await clients.issue("figwasp");
 const image = parseReference("registry.example/app");
 const answer = answerDigest("v1");
 
+const login = { key: "registry.example", credential: { basic: btoa("user:right") }, source: "Secret shop/pull" };
+const keyring = { sources: [[login]], looked: [] };
+
 type Files = Record<string, string>;
 
 /** Resolves the image where registry.example is a stub that speaks https; gives the registry for its notes. */
@@ -336,11 +339,31 @@ describe("header", () => {
     });
     const toml = `server = "http://${stub.host}"\nheader = { Authorization = "Basic eDp5", Accept = "x/y" }`;
     const registry = await openRegistry(t, { files: folder(toml) });
-    const login = { key: "registry.example", credential: { basic: btoa("user:right") }, source: "Secret shop/pull" };
-    await registry.resolve(image, { sources: [[login]], looked: [] });
+    await registry.resolve(image, keyring);
     assert.equal(stub.requests[0]?.headers.authorization, "Basic eDp5");
     assert.doesNotMatch(stub.requests[0]?.headers.accept ?? "", /x\/y/);
     assert.equal(stub.requests.length, 2);
+  });
+});
+
+describe("override_path", () => {
+  it("gives the credential to no host whose name only begins as the registry's", async (t) => {
+    const evil = await serve(t, (_request, response) => {
+      response.writeHead(401, { "www-authenticate": 'Basic realm="r"' }).end();
+    });
+    const stub = await serve(t, (_request, response) => {
+      response.writeHead(307, { location: "https://registry.example.evil.example/x" }).end();
+    });
+    const fetch = leadTo({
+      "https://registry.example": `http://${stub.host}`,
+      "https://registry.example.evil.example": `http://${evil.host}`,
+    });
+    const files = folder(`server = "https://registry.example"\noverride_path = true`);
+    await assert.rejects((await openRegistry(t, { files, fetch })).resolve(image, keyring), /returned 401/);
+    assert.deepEqual(
+      evil.requests.map(({ headers }) => headers.authorization),
+      [undefined],
+    );
   });
 });
 
