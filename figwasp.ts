@@ -261,7 +261,8 @@ export class Registry {
   /** What to read, the limits that hosts told among it: `registry-1.docker.io: 76 of 100 pulls remain, each 6 h`. */
   get notes(): string[] {
     const quotas = [...this.client.quotas].map(([host, { remaining, limit, windowSeconds }]) => {
-      const window = windowSeconds === undefined ? "" : `, for each ${windowSeconds / 3600} h`;
+      const each = windowSeconds && windowSeconds % 3600 === 0 ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
+      const window = windowSeconds === undefined ? "" : `, for each ${each}`;
       return `${host}: ${remaining} of ${limit} requests that it counts remain${window}`;
     });
     return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => printable(this.logins.redact(note)));

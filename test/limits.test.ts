@@ -323,6 +323,10 @@ describe("a host that tells its limits", () => {
       { "x-ratelimit-limit": "3000, 3000;w=3600", "x-ratelimit-remaining": "2999" },
       told("2999 of 3000 requests that it counts remain, for each 1 h"),
     ],
+    [
+      { "x-ratelimit-limit": "60, 60;w=60", "x-ratelimit-remaining": "59" },
+      told("59 of 60 requests that it counts remain, for each 60 s"),
+    ],
     [{ "ratelimit-limit": "100", "ratelimit-remaining": "0" }, told("0 of 100 requests that it counts remain")],
     [
       { "ratelimit-limit": "10", "ratelimit-remaining": "5", "x-ratelimit-limit": "1", "x-ratelimit-remaining": "1" },
