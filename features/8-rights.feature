@@ -1,12 +1,12 @@
 Feature: Need few rights, and use no others
   figwasp lists and reads what it judges, and writes two annotations. What it asks of the API server is
-  all in the Role that it ships with, and nothing of it concerns Secrets.
+  all in the Role that it ships with. Of Secrets it reads those that the pods pull with, and so none here.
 
   Background:
     Given a repository with an image of a server that says "v1"
     And a Deployment of that image
 
-  Rule: It changes nothing but annotations of the pod template, and reads no Secret
+  Rule: It changes nothing but annotations of the pod template, and reads no Secret that no pod names
 
     Scenario: A run that restarts makes one change
       Given an image that says "v2" is pushed under the same tag

@@ -42,7 +42,7 @@ When("figwasp runs as a Job for a Deployment named {string}", async function (th
 });
 
 When("figwasp runs as a Job that asks the mirror", async function (this: FigwaspWorld) {
-  await this.runJob({ hostsToml: this.mirroredToml });
+  await this.runJob({ hosts: this.mirroredHosts });
 });
 
 When("figwasp runs as a Job without the right to patch", async function (this: FigwaspWorld) {
@@ -104,7 +104,7 @@ Then("the last run says {string}", function (this: FigwaspWorld, words: string) 
   assert(this.lastRun.log.includes(words), this.lastRun.log);
 });
 
-function assertRun(run: FigwaspWorld["lastRun"], exitCode: number, words: string): void {
+export function assertRun(run: FigwaspWorld["lastRun"], exitCode: number, words: string): void {
   run.isAsserted = true;
   assert.equal(run.exitCode, exitCode, run.log);
   assert(run.log.includes(words), `figwasp did not say ${JSON.stringify(words)}:\n${run.log}`);

@@ -132,7 +132,7 @@ When("the second registry goes down", async function (this: FigwaspWorld) {
 Given("a registry behind a mirror from which the nodes pull", async function (this: FigwaspWorld) {
   this.registry = await startRegistry(this, "origin");
   this.mirror = await startRegistry(this, "mirror");
-  await this.environment.connectNodes(this.registry, this.mirroredToml);
+  await this.environment.connectNodes(this.mirroredHosts);
 });
 
 Given("an image that says {string} is pushed, and the mirror does not have it yet", push);
@@ -143,11 +143,15 @@ When("the mirror has caught up", async function (this: FigwaspWorld) {
   await this.mirror.pushServer(this.tagged, reply);
 });
 
-async function startRegistry(world: FigwaspWorld, name: string): Promise<LocalRegistry> {
+export async function startRegistry(
+  world: FigwaspWorld,
+  name: string,
+  environment: Record<string, string> = {},
+): Promise<LocalRegistry> {
   const { id, network } = world.environment;
-  const registry = await LocalRegistry.start(`${id}-${world.namespace}-${name}`, network);
+  const registry = await LocalRegistry.start(`${id}-${world.namespace}-${name}`, network, { environment });
   world.atTheEnd(() => registry.stop());
-  await world.environment.connectNodes(registry);
+  await world.environment.connectNodes(registry.hosts);
   return registry;
 }
 

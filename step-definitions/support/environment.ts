@@ -3,7 +3,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { Network, type StartedNetwork } from "testcontainers";
-import { LocalRegistry, removeImages } from "./registry.ts";
+import { type HostsFolder, LocalRegistry, removeImages } from "./registry.ts";
 import { $, $undo, interruption, shell } from "./shell.ts";
 
 /** The repository's root, from which the README's commands are run. */
@@ -14,11 +14,13 @@ export interface Environment {
   id: string;
   network: string;
   registry: LocalRegistry;
+  /** Where that registry keeps what is pushed: a Docker volume, for other registries in front of the same images. */
+  volume: string;
   /** figwasp's image, as `repository:tag` of the registry. */
   figwaspImage: string;
   kubeconfig: string;
-  /** Lets the nodes pull from a registry under its host name, in the way that hosts.toml says. */
-  connectNodes: (registry: LocalRegistry, hostsToml?: string) => Promise<void>;
+  /** Tells the nodes how to reach registries. */
+  connectNodes: (hosts: HostsFolder) => Promise<void>;
   /** What the API server wrote down of a ServiceAccount's requests, in their order. */
   readAudit: (user: string) => Promise<AuditEvent[]>;
 }
@@ -26,7 +28,8 @@ export interface Environment {
 export interface AuditEvent {
   verb: string;
   user: { username: string };
-  objectRef?: { resource: string; namespace?: string };
+  requestURI: string;
+  objectRef?: { resource: string; namespace?: string; name?: string };
   requestObject?: unknown;
   responseStatus: { code: number };
 }
@@ -55,10 +58,10 @@ async function build(): Promise<Environment> {
     step("3/5 create the cluster", () => createCluster(id, kubeconfig)),
     step("4/5 build and push the image of figwasp", () => registry.push(root, figwaspImage)),
   ]);
-  const connectNodes = (other: LocalRegistry, hostsToml = other.hostsToml) => connect(id, other.host, hostsToml);
-  await step("5/5 let the nodes pull from the registry", () => connectNodes(registry));
+  const connectNodes = (hosts: HostsFolder) => connect(id, hosts);
+  await step("5/5 let the nodes pull from the registry", () => connectNodes(registry.hosts));
   const readAudit = (user: string) => auditOf(`${id}-control-plane`, user);
-  return { id, network: id, registry, figwaspImage, kubeconfig, connectNodes, readAudit };
+  return { id, network: id, registry, volume: id, figwaspImage, kubeconfig, connectNodes, readAudit };
 }
 
 // As Promise.all, but it leaves nothing under way when it fails: what is still being made could not be deleted.
@@ -85,9 +88,11 @@ async function checkPrograms(): Promise<void> {
 // The network is the run's own, so that nothing of it is left on the one that other kind clusters share.
 async function startRegistry(id: string): Promise<LocalRegistry> {
   if (process.env["KEEP"]) process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true"; // the reaper would not keep it
+  // Deleted last: what was interrupted may still use it.
+  undo.push({ what: `volume ${id}`, how: () => $undo`docker volume rm --force ${id}` });
   const network = await new Network({ nextUuid: () => id }).start();
   undo.push({ what: `network ${id}`, how: () => removeNetwork(network) });
-  const registry = await LocalRegistry.start(`${id}-registry`, id);
+  const registry = await LocalRegistry.start(`${id}-registry`, id, { volume: id });
   undo.push({ what: `registry ${id}-registry`, how: () => registry.stop() });
   undo.push({ what: "images that were built", how: () => removeImages(id) });
   return registry;
@@ -106,11 +111,13 @@ async function createCluster(id: string, kubeconfig: string): Promise<void> {
   await kind`kind create cluster --name ${id} --config ${join(root, "kind-config.yaml")} --kubeconfig ${kubeconfig} --wait 3m`;
 }
 
-async function connect(cluster: string, host: string, hostsToml: string): Promise<void> {
-  const folder = `/etc/containerd/certs.d/${host}`;
+async function connect(cluster: string, hosts: HostsFolder): Promise<void> {
   for (const node of await $`kind get nodes --name ${cluster}`.lines()) {
-    await $`docker exec ${node} mkdir -p ${folder}`;
-    await $({ input: hostsToml })`docker exec -i ${node} cp /dev/stdin ${folder}/hosts.toml`;
+    for (const [path, content] of Object.entries(hosts)) {
+      const file = `/etc/containerd/certs.d/${path}`;
+      await $`docker exec ${node} mkdir -p ${dirname(file)}`;
+      await $({ input: content })`docker exec -i ${node} cp /dev/stdin ${file}`;
+    }
   }
 }
 
@@ -141,7 +148,7 @@ function describeKept({ id, kubeconfig, registry }: Environment): string {
     `  export KUBECONFIG=${kubeconfig}   # then kubectl get pods -A`,
     `  curl http://${registry.host}/v2/_catalog`,
     "and to delete it:",
-    `  kind delete cluster --name ${id}; docker rm -fv ${id}-registry; docker network rm ${id}`,
+    `  kind delete cluster --name ${id}; docker rm -fv ${id}-registry; docker network rm ${id}; docker volume rm ${id}`,
     `  docker image rm -f $(docker image ls -aq --filter label=figwasp.acceptance=${id}); rm -r ${dirname(kubeconfig)}`,
   ].join("\n");
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { After, AfterAll, Before, BeforeAll, setDefaultTimeout, setWorldConstructor, Status } from "@cucumber/cucumber";
-import { type Environment, setUp, tearDown } from "./environment.ts";
+import { type AuditEvent, type Environment, setUp, tearDown } from "./environment.ts";
 import { FigwaspWorld } from "./world.ts";
 
 setWorldConstructor(FigwaspWorld);
@@ -22,20 +22,21 @@ Before({ name: "a namespace of its own" }, async function (this: FigwaspWorld) {
 After({ name: "no run of figwasp failed unnoticed" }, async function (this: FigwaspWorld, { result }) {
   const unnoticed = this.runs.find((run) => run.exitCode !== 0 && !run.isAsserted);
   const written = await this.audit();
+  const leaks = await this.leaks();
   if (result?.status === Status.FAILED || unnoticed) await this.attachEvidence();
   await this.close();
-  const needless = written.find(({ verb, objectRef }) => !isNeeded(verb, objectRef?.resource));
-  assert.equal(needless, undefined, "figwasp asked for something that its promises exclude");
+  const needless = [...this.needlessSecrets(written), ...written.filter((event) => !isNeeded(event))];
+  const asked = needless.map(({ verb, requestURI, responseStatus: { code } }) => `${verb} ${requestURI}: ${code}`);
+  assert.deepEqual({ asked, leaks }, { asked: [], leaks: [] }, "figwasp did what its promises exclude");
   if (unnoticed)
     throw new Error(`figwasp ended with ${unnoticed.exitCode}, and no step expected it:\n${unnoticed.log}`);
 });
 
-// Promised for every run in every situation: no Secret is read, and nothing is written but a workload, by PATCH, or
-// by PUT under figwasp v1's Role.
-function isNeeded(verb: string, resource: string | undefined): boolean {
-  if (resource === "secrets") return false;
+// Promised for every run in every situation: nothing is written but a workload, by PATCH, or by PUT under figwasp v1's
+// Role.
+function isNeeded({ verb, objectRef }: AuditEvent): boolean {
   return (
     ["get", "list"].includes(verb) ||
-    (/^(?:deployments|statefulsets|daemonsets)$/.test(resource ?? "") && /^(?:patch|update)$/.test(verb))
+    (/^(?:deployments|statefulsets|daemonsets)$/.test(objectRef?.resource ?? "") && /^(?:patch|update)$/.test(verb))
   );
 }

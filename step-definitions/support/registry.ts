@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { createServer } from "node:net";
 import { GenericContainer, type StartedTestContainer, Wait } from "testcontainers";
 import { fetch } from "undici";
+import { logOf } from "./server.ts";
 import { $, $undo } from "./shell.ts";
 
 const types = {
@@ -31,32 +32,48 @@ interface Started {
   container: StartedTestContainer;
 }
 
+/** How registries are reached, by `HOST/FILE`: the tree that containerd calls certs.d. */
+export type HostsFolder = Record<string, string>;
+
+/** Where a registry keeps what is pushed, to be shared with others, and how it is set up beyond that. */
+interface RegistryOptions {
+  volume?: string;
+  environment?: Record<string, string>;
+}
+
+/** Of the image of distribution's registry. */
+export const storagePath = "/var/lib/registry";
+export const registrySettings = { OTEL_TRACES_EXPORTER: "none" };
+
 /** A registry on kind's network that this machine reaches on a loopback port. */
 export class LocalRegistry {
   /** Where nodes, pods and figwasp in the cluster find it: `http://NAME:5000`. */
   readonly clusterUrl: string;
   /** The host in image names, and the address from this machine: `localhost:PORT`. */
   readonly host: string;
+  readonly #name: string;
   readonly #container: StartedTestContainer;
   #stopped: Promise<unknown> | undefined;
   readonly #network: string;
 
-  static async start(name: string, network: string): Promise<LocalRegistry> {
+  static async start(name: string, network: string, options: RegistryOptions = {}): Promise<LocalRegistry> {
+    const { volume, environment = {} } = options;
     const port = await freePort();
-    const container = await new LoopbackContainer("registry:3")
+    const container = new LoopbackContainer("registry:3")
       .withName(name)
       .withNetworkMode(network)
       .withNetworkAliases(name)
       .withExposedPorts({ container: 5000, host: port })
-      .withEnvironment({ OTEL_TRACES_EXPORTER: "none" })
+      .withEnvironment({ ...registrySettings, ...environment })
       // Not by HTTP: where the suite runs in a container itself, that would be asked of the gateway, not of loopback.
-      .withWaitStrategy(Wait.forLogMessage(/listening on/))
-      .start();
-    return new LocalRegistry({ name, network, port, container });
+      .withWaitStrategy(Wait.forLogMessage(/listening on/));
+    if (volume !== undefined) container.withBindMounts([{ source: volume, target: storagePath }]);
+    return new LocalRegistry({ name, network, port, container: await container.start() });
   }
 
   private constructor({ name, network, port, container }: Started) {
     this.#network = network;
+    this.#name = name;
     this.host = `localhost:${port}`;
     this.clusterUrl = `http://${name}:5000`;
     this.#container = container;
@@ -65,6 +82,15 @@ export class LocalRegistry {
   /** In containerd's format, for the nodes and for figwasp alike. */
   get hostsToml(): string {
     return `server = "${this.clusterUrl}"\n\n[host."${this.clusterUrl}"]\n`;
+  }
+
+  /** The same, where both look for it. */
+  get hosts(): HostsFolder {
+    return { [`${this.host}/hosts.toml`]: this.hostsToml };
+  }
+
+  async log(): Promise<string[]> {
+    return logOf(this.#name);
   }
 
   async stop(): Promise<void> {

@@ -7,7 +7,10 @@ import type { V1ControllerRevision, V1Deployment, V1Job, V1Pod, V1PodSpec } from
 import { YAML } from "zx";
 import { type AuditEvent, type Environment, root } from "./environment.ts";
 import { eventually } from "./eventually.ts";
-import type { LocalRegistry } from "./registry.ts";
+import { betrays, type Credential, createCredential, dockerConfig } from "./credentials.ts";
+import type { PrivateRegistry } from "./private-registry.ts";
+import type { HostsFolder, LocalRegistry } from "./registry.ts";
+import { ofFigwasp, Server, type ServerOptions } from "./server.ts";
 import { shell } from "./shell.ts";
 
 /** One run of figwasp: what it printed and how it ended. */
@@ -39,7 +42,8 @@ export interface Installation {
   resources: string[];
   kind: "Job" | "CronJob";
   env?: Record<string, string>;
-  hostsToml?: string;
+  /** How figwasp reaches registries. */
+  hosts?: HostsFolder;
   patches?: object[];
 }
 
@@ -59,6 +63,18 @@ export class FigwaspWorld extends World {
   otherRegistry: LocalRegistry | undefined;
   /** Where the nodes ask before they ask the registry. */
   mirror: LocalRegistry | undefined;
+  /** The host in the images' names, where it is another than the one that is pushed to. */
+  imageHost: string | undefined;
+  privateRegistry: PrivateRegistry | undefined;
+  /** What stands before the registry for figwasp alone. */
+  faulty: Server | undefined;
+  /** How figwasp reaches registries, where the scenario says so. */
+  hosts: HostsFolder | undefined;
+  /** The pull secrets that pods of the scenario name. */
+  readonly #pullSecrets = new Set<string>();
+  readonly #credentials: Credential[] = [];
+  /** Servers that figwasp may ask and must tell no credential. */
+  readonly strangers = new Set<{ log: () => Promise<string[]> }>();
   readonly runs: Run[] = [];
   readonly #workloads: Required<Pick<Workload, "kind" | "name" | "namespace">>[] = [];
   /** As found when the scenario's own part began. */
@@ -98,14 +114,15 @@ export class FigwaspWorld extends World {
 
   /** As a pod template names it. */
   get image(): string {
-    return `${this.registry.host}/${this.tagged}`;
+    return `${this.imageHost ?? this.registry.host}/${this.tagged}`;
   }
 
-  /** How the nodes reach the registry in a scenario with a mirror, in containerd's format. */
-  get mirroredToml(): string {
+  /** How the nodes reach the registry in a scenario with a mirror. */
+  get mirroredHosts(): HostsFolder {
     assert(this.mirror, "the scenario has no mirror");
     const mirror = `[host."${this.mirror.clusterUrl}"]\ncapabilities = ["pull", "resolve"]\n`;
-    return `server = "${this.registry.clusterUrl}"\n\n${mirror}`;
+    const hostsToml = `server = "${this.registry.clusterUrl}"\n\n${mirror}`;
+    return { [`${this.imageHost ?? this.registry.host}/hosts.toml`]: hostsToml };
   }
 
   /** The command line, with the run's cluster. */
@@ -160,6 +177,9 @@ export class FigwaspWorld extends World {
     await this.apply(workload, service);
     this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
+    for (const { spec } of await this.#pods()) {
+      for (const { name: secret = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(secret);
+    }
     await this.remember();
   }
 
@@ -242,7 +262,7 @@ export class FigwaspWorld extends World {
 
   /** Applies fixtures/job.yaml with the Role of deploy/, and waits for its end. */
   async runJob(changes: Partial<Installation> = {}): Promise<Run> {
-    const env = changes.env ?? this.#named();
+    const env = { ...this.#named(), ...changes.env };
     await this.kubectl("delete", "job", "figwasp", "--ignore-not-found");
     const resources = ["deploy/base/rbac.yaml", "fixtures/job.yaml"];
     await this.install({ resources, kind: "Job", ...changes, env });
@@ -257,12 +277,14 @@ export class FigwaspWorld extends World {
   }
 
   /** Applies what a user's own kustomization makes of ours: namespace, image, settings, how registries are reached. */
-  async install({ resources, kind, env = {}, hostsToml, patches = [] }: Installation): Promise<void> {
+  async install({ resources, kind, env = {}, patches = [], ...changes }: Installation): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), "figwasp-overlay-"));
     const { host } = this.environment.registry;
     const pod = kind === "Job" ? "/spec/template/spec" : "/spec/jobTemplate/spec/template/spec";
     const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
-    const items = [{ key: "hosts.toml", path: `${this.registry.host}/hosts.toml` }];
+    const files = Object.entries(changes.hosts ?? this.hosts ?? this.registry.hosts);
+    // A key of a ConfigMap holds no slash.
+    const items = files.map(([path], at) => ({ key: `file-${at}`, path }));
     const hosts = [
       { op: "add", path: `${pod}/containers/0/env`, value: variables },
       { op: "add", path: `${pod}/containers/0/volumeMounts`, value: [{ name: "hosts", mountPath: "/hosts" }] },
@@ -273,10 +295,12 @@ export class FigwaspWorld extends World {
       namespace: this.#namespace,
       resources: resources.map((resource) => relative(folder, join(root, resource))),
       images: [{ name: "ghcr.io/figwasp/figwasp", newName: `${host}/${figwasp}`, newTag }],
-      configMapGenerator: [{ name: "figwasp-hosts", files: ["hosts.toml"], options: { disableNameSuffixHash: true } }],
+      configMapGenerator: [
+        { name: "figwasp-hosts", files: items.map(({ key }) => key), options: { disableNameSuffixHash: true } },
+      ],
       patches: [{ target: { kind }, patch: JSON.stringify(hosts) }, ...patches],
     };
-    await writeFile(join(folder, "hosts.toml"), hostsToml ?? this.registry.hostsToml);
+    for (const [at, [, content]] of files.entries()) await writeFile(join(folder, `file-${at}`), content);
     await writeFile(join(folder, "kustomization.yaml"), YAML.stringify(kustomization));
     try {
       const input = await this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
@@ -316,6 +340,76 @@ export class FigwaspWorld extends World {
     return events.filter(({ objectRef }) => objectRef !== undefined);
   }
 
+  // --- Servers and credentials ---
+
+  /** Starts a server that the scenario alone has. */
+  async startServer(name: string, options: Omit<ServerOptions, "name" | "network">): Promise<Server> {
+    const { id, network } = this.environment;
+    const server = await Server.start({ ...options, name: `${id}-${this.#namespace}-${name}`, network });
+    this.atTheEnd(() => server.stop());
+    return server;
+  }
+
+  /** A credential that `leaks` will look for. */
+  plantCredential(): Credential {
+    const credential = createCredential();
+    this.#credentials.push(credential);
+    return credential;
+  }
+
+  /** As `kubectl create secret docker-registry` does, or in place of the one of that name. */
+  async putPullSecret(name: string, key: string, credential: Credential): Promise<void> {
+    const type = "kubernetes.io/dockerconfigjson";
+    const stringData = { ".dockerconfigjson": dockerConfig(key, credential) };
+    await this.apply({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name, namespace: this.#namespace },
+      type,
+      stringData,
+    });
+  }
+
+  /** Which of figwasp's questions for Secrets were more than it needs: a `get` of a pull secret that a pod names, and,
+   *  where that was denied, a `list` of just that one, which is what figwasp v1's Role grants. */
+  needlessSecrets(events: AuditEvent[]): AuditEvent[] {
+    const asked = events.filter(({ objectRef }) => objectRef?.resource === "secrets");
+    const denied = new Set<string>();
+    return asked.filter(({ verb, objectRef, requestURI, responseStatus }) => {
+      const name = verb === "list" ? selectedName(requestURI) : (objectRef?.name ?? "");
+      if (verb === "get" && responseStatus.code === 403) denied.add(name);
+      const isAllowed = verb === "get" || (verb === "list" && denied.has(name));
+      return !isAllowed || !this.#pullSecrets.has(name);
+    });
+  }
+
+  /** Where a credential of the scenario stands that should not stand there. */
+  async leaks(): Promise<string[]> {
+    if (this.#credentials.length === 0) return [];
+    const places = new Map<string, string>();
+    for (const [at, { log }] of this.runs.entries()) places.set(`what run ${at + 1} printed`, log);
+    const asked = (await this.audit()).map(({ requestURI, requestObject }) => ({ requestURI, requestObject }));
+    places.set("what figwasp asked of the API server", JSON.stringify(asked));
+    const kinds = [
+      "deployments",
+      "statefulsets",
+      "daemonsets",
+      "replicasets",
+      "controllerrevisions",
+      "jobs",
+      "cronjobs",
+    ];
+    for (const kind of [...kinds, "pods", "events", "configmaps", "serviceaccounts"]) {
+      places.set(`the namespace's ${kind}`, await this.kubectl("get", kind, "--output", "json"));
+    }
+    for (const stranger of this.strangers) {
+      places.set("what figwasp asked of another server", ofFigwasp(await stranger.log()).join("\n"));
+    }
+    return [...places.keys()].filter((place) =>
+      this.#credentials.some((each) => betrays(places.get(place) ?? "", each)),
+    );
+  }
+
   // --- When it failed ---
 
   async attachEvidence(): Promise<void> {
@@ -332,4 +426,10 @@ export class FigwaspWorld extends World {
       this.attach(stdall, { mediaType: "text/plain", fileName: `${what.join("-")}.txt` });
     }
   }
+}
+
+// Of a list of one object: the name that its field selector holds.
+function selectedName(requestURI: string): string {
+  const selector = new URL(requestURI, "https://api-server").searchParams.get("fieldSelector") ?? "";
+  return /^metadata\.name=([^,]+)$/.exec(selector)?.[1] ?? "";
 }
