@@ -272,7 +272,8 @@ describe("skip_verify", () => {
     const stub = await serveTls(t, onLoopback, (_request, response) => {
       response.writeHead(307, { location: `https://${other.host}/x` }).end();
     });
-    const files = { [`${stub.host}/hosts.toml`]: `server = "https://${stub.host}"\nskip_verify = true` };
+    const toml = `server = "https://${stub.host}"\nskip_verify = true\nca = "ca.crt"`;
+    const files = { [`${stub.host}/hosts.toml`]: toml, [`${stub.host}/ca.crt`]: authority.cert };
     const registry = await openRegistry(t, { files });
     await assert.rejects(registry.resolve(parseReference(`${stub.host}/app`)), /unable to verify/);
     assert.equal(stub.requests.length, 1);

@@ -110,7 +110,7 @@ interface RegistrySetUp {
 
 /** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
 export async function openRegistry(t: TestContext, setUp: RegistrySetUp = {}): Promise<AskableRegistry> {
-  const { files = {}, timeoutMs = 5000, delayMs = 1, signal = new AbortController().signal } = setUp;
+  const { files = {}, timeoutMs = 5000, delayMs = 1, signal = t.signal } = setUp;
   const client = new LimitedClient(boundFetch(setUp.fetch ?? fetch, timeoutMs, signal), { signal, delayMs });
   const proxies = { httpProxy: "", httpsProxy: "", noProxy: "", ...setUp.proxies };
   const certsDir = await folderOf(t, files);
