@@ -118,7 +118,16 @@ export function parseAddress(text: string, base: string, what: string): URL {
 }
 
 const ranges: Record<"link-local" | "loopback" | "private", string[]> = {
-  "link-local": ["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"], // clouds answer with credentials of the node
+  // And where clouds answer with credentials of the node: AWS over IPv6, Alibaba, Azure, Oracle, any of them by NAT64.
+  "link-local": [
+    "169.254.0.0/16",
+    "fe80::/10",
+    "fd00:ec2::254/128",
+    "100.100.100.200/32",
+    "168.63.129.16/32",
+    "192.0.0.192/32",
+    "64:ff9b::a9fe:0/112",
+  ],
   loopback: ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"],
   private: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"],
 };
