@@ -1,4 +1,4 @@
-import type { TestContext } from "node:test";
+import { type Ending, witnessOf } from "./leaks.ts";
 import { folderOf } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
 
@@ -16,7 +16,7 @@ type Answer = object | ((path: string) => object);
 
 /** An API server that answers by `METHOD /path`; anything else is a 404 with a Status. KUBECONFIG is set to it
  *  for the time of the test. An answer with a `code` is a Status. */
-export async function serveApi(t: TestContext, answers: Record<string, Answer>): Promise<Stub> {
+export async function serveApi(t: Ending, answers: Record<string, Answer>): Promise<Stub> {
   const stub = await serve(t, ({ method, path }, response) => {
     const answer = answers[`${method} ${path.split("?")[0]}`];
     const body = typeof answer === "function" ? answer(path) : (answer ?? { code: 404, message: "no such thing" });
@@ -29,10 +29,10 @@ export async function serveApi(t: TestContext, answers: Record<string, Answer>):
 }
 
 /** Sets KUBECONFIG for the time of the test. */
-export function useKubeconfig(t: TestContext, file: string): void {
+export function useKubeconfig(t: Ending, file: string): void {
   const before = process.env["KUBECONFIG"];
   process.env["KUBECONFIG"] = file;
-  t.after(() => {
+  witnessOf(t).endings.push(() => {
     if (before === undefined) delete process.env["KUBECONFIG"];
     else process.env["KUBECONFIG"] = before;
   });

@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
-import type { TestContext } from "node:test";
 import { Worker } from "node:worker_threads";
+import { type Ending, witnessOf } from "./leaks.ts";
 
 // Listens with the shortest queue, and then does nothing at all, so that the system takes no further connection.
 const listener = `
@@ -14,11 +14,11 @@ const listener = `
 `;
 
 /** `127.0.0.1:PORT`, which answers no attempt to connect, as a host that is down. */
-export async function serveNobody(t: TestContext): Promise<string> {
+export async function serveNobody(t: Ending): Promise<string> {
   const worker = new Worker(listener, { eval: true });
   const [port] = (await once(worker, "message")) as [number];
   const callers = Array.from({ length: 8 }, () => connect(port, "127.0.0.1").on("error", () => {}));
-  t.after(async () => {
+  witnessOf(t).endings.push(async () => {
     for (const caller of callers) caller.destroy();
     await worker.terminate();
   });

@@ -1,6 +1,6 @@
 import { createServer } from "node:http";
 import { connect, type Socket } from "node:net";
-import type { TestContext } from "node:test";
+import { type Ending, witnessOf } from "./leaks.ts";
 import { listen } from "./serve.ts";
 
 export interface Proxy {
@@ -15,7 +15,7 @@ export interface Proxy {
 /** A proxy on loopback that leads every tunnel to one stub, and answers itself where it is no tunnel. With a status it
  *  refuses all. */
 export async function serveProxy(
-  t: TestContext,
+  t: Ending,
   { stub, status = 200 }: { stub?: string; status?: number },
 ): Promise<Proxy> {
   const proxy: Proxy = { host: "", lines: [], authorizations: [] };
@@ -39,7 +39,7 @@ export async function serveProxy(
     });
     sockets.push(far.on("error", () => socket.destroy()));
   });
-  t.after(() => {
+  witnessOf(t).endings.push(() => {
     for (const socket of sockets) socket.destroy();
     server.closeAllConnections();
     server.close();

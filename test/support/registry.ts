@@ -2,12 +2,13 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { TestContext } from "node:test";
 import { fetch } from "undici";
-import { type Digest, type Keyring, parseReference, type Reference, Registry } from "../../figwasp.ts";
+import type { Digest, Keyring, Reference, Running } from "../../figwasp.ts";
+import { lookUp, parseReference, Registry } from "../../figwasp.ts";
 import { LimitedClient } from "../../lib/limits.ts";
 import { boundFetch, type Fetch } from "../../lib/transport.ts";
 import type { Config } from "../../lib/config.ts";
+import { type Ending, heard, witnessOf } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
 
 export const types = {
@@ -43,7 +44,7 @@ interface StubOptions {
 }
 
 /** A registry on loopback that answers for one repository, `app`, as distribution does. */
-export async function serveRegistry(t: TestContext, { withoutDigest = [] }: StubOptions = {}): Promise<StubRegistry> {
+export async function serveRegistry(t: Ending, { withoutDigest = [] }: StubOptions = {}): Promise<StubRegistry> {
   const manifests = new Map<string, StoredManifest>();
   const stub = await serve(t, ({ method, path }, response) => {
     const name = /^\/v2\/app\/manifests\/([^?]+)/.exec(path)?.[1] ?? "";
@@ -95,9 +96,17 @@ export class AskableRegistry extends Registry {
   resolve(reference: Reference, keyring = noKeys): Promise<Digest> {
     return this.open(reference, keyring).resolve(reference.tag);
   }
+
+  /** What a run says of an image: its digest, or the message. */
+  async ask(image: string, keyring = noKeys, running: Running[] = []): Promise<string> {
+    const lookup = await lookUp(this, image, { running, keyring });
+    return this.heard(lookup.kind === "resolved" ? lookup.digest : lookup.error.message);
+  }
+
+  heard = (text: string): string => text;
 }
 
-interface RegistrySetUp {
+export interface RegistrySetUp {
   files?: Record<string, string>;
   timeoutMs?: number;
   /** Before a second try; a thousandth of the real one. */
@@ -109,12 +118,15 @@ interface RegistrySetUp {
 }
 
 /** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
-export async function openRegistry(t: TestContext, setUp: RegistrySetUp = {}): Promise<AskableRegistry> {
+export async function openRegistry(t: Ending, setUp: RegistrySetUp = {}): Promise<AskableRegistry> {
   const { files = {}, timeoutMs = 5000, delayMs = 1, signal = t.signal } = setUp;
   const client = new LimitedClient(boundFetch(setUp.fetch ?? fetch, timeoutMs, signal), { signal, delayMs });
   const proxies = { httpProxy: "", httpsProxy: "", noProxy: "", ...setUp.proxies };
   const certsDir = await folderOf(t, files);
-  return new AskableRegistry({ certsDir, proxies, tokenHosts: setUp.tokenHosts ?? new Map() }, client);
+  const registry = new AskableRegistry({ certsDir, proxies, tokenHosts: setUp.tokenHosts ?? new Map() }, client);
+  registry.heard = (text) => heard(t, text);
+  witnessOf(t).said.push(() => registry.notes);
+  return registry;
 }
 
 /** Leads to stubs on loopback by other names, as DNS would, and nowhere else:
@@ -134,9 +146,9 @@ export function answerDigest(word: string): Answer {
 }
 
 /** A folder with these files, removed with the test. */
-export async function folderOf(t: TestContext, files: Record<string, string>): Promise<string> {
+export async function folderOf(t: Ending, files: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "figwasp-test-"));
-  t.after(() => rm(folder, { recursive: true }));
+  witnessOf(t).endings.push(() => rm(folder, { recursive: true }));
   for (const [name, text] of Object.entries(files)) {
     await mkdir(join(folder, name, ".."), { recursive: true });
     await writeFile(join(folder, name), text);

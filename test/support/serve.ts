@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
-import type { TestContext } from "node:test";
 import { TLSSocket, type TlsOptions } from "node:tls";
+import { type Ending, witnessOf } from "./leaks.ts";
 
 export interface Recorded {
   method: string;
@@ -14,18 +14,20 @@ export interface Recorded {
   client: string | undefined;
 }
 
-export type Answer = (request: Recorded, response: ServerResponse) => void | Promise<void>;
+export type Answer = (request: Recorded, response: ServerResponse) => unknown;
 
 export interface Stub {
   /** `127.0.0.1:PORT`. */
   host: string;
+  /** By which a request came; the host, where it has no other name. */
+  name: string;
   requests: Recorded[];
   /** `METHOD /path` of each request, without the query. */
   lines(): string[];
 }
 
 /** A server on loopback that records what it is asked; it ends with the test. With a certificate it speaks https. */
-export async function serve(t: TestContext, answer: Answer, tls?: TlsOptions): Promise<Stub> {
+export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promise<Stub> {
   const requests: Recorded[] = [];
   const listener: RequestListener = (request, response) => {
     let body = "";
@@ -38,12 +40,16 @@ export async function serve(t: TestContext, answer: Answer, tls?: TlsOptions): P
     });
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
-  t.after(() => {
+  const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
+  const witness = witnessOf(t);
+  witness.endings.push(() => {
     server.closeAllConnections();
     server.close();
   });
-  const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
-  return { host: await listen(server), requests, lines };
+  const host = await listen(server);
+  const stub = { host, name: host, requests, lines };
+  witness.stubs.push(stub);
+  return stub;
 }
 
 /** Lets a server listen on loopback; gives its `127.0.0.1:PORT`. */

@@ -1,5 +1,5 @@
-import type { TestContext } from "node:test";
 import { generate } from "selfsigned";
+import type { Ending } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
 
 /** In PEM. */
@@ -43,7 +43,7 @@ export async function newAuthority(name: string): Promise<Authority> {
 /** A server on loopback that speaks https. With a CA for clients it asks for a certificate, and hears nobody without
  *  one of that CA, unless it is only curious. */
 export function serveTls(
-  t: TestContext,
+  t: Ending,
   { cert, key }: Certificate,
   answer: Answer,
   { clientCa, isCurious = false }: { clientCa?: string; isCurious?: boolean } = {},
