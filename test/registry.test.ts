@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Digest, lookUp, parseChallenges, parseReference, type Reference, type Running } from "../figwasp.ts";
+import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
 import type { Registry } from "../figwasp.ts";
 import {
   digestOf,
@@ -56,13 +56,6 @@ describe("Registry.resolve()", () => {
 
   const refusals: [string, number, Record<string, string>, RegExp][] = [
     ["a server error", 501, {}, /^HEAD http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/x returned 501 Not Implemented$/],
-    [
-      "a refusal without a challenge",
-      401,
-      {},
-      /returned 401 Unauthorized, the registry asks for a credential, and the/,
-    ],
-    ["a refusal with Basic alone", 401, { "www-authenticate": 'Basic realm="r"' }, /and the pods name no pull Secret$/],
     ["a challenge that cannot be read", 401, { "www-authenticate": 'Bearer realm="r' }, /Cannot parse the challenge/],
     [
       "a digest of another algorithm",
@@ -124,73 +117,6 @@ describe("Registry.resolve()", () => {
     await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
     assert.equal(stub.requests.length, 6);
   });
-});
-
-describe("Registry.resolve() of a public image behind a token server", () => {
-  it("gets an anonymous token for the scope of the challenge, and asks again with it", async (t) => {
-    const stub = await serve(t, ({ path, headers }, response) => {
-      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "t0ken" }));
-      const isAuthorized = headers.authorization === "Bearer t0ken";
-      const challenge = `Bearer realm="http://${stub.host}/token?a=b",service="reg",scope="repository:app:pull"`;
-      if (!isAuthorized) return void response.writeHead(401, { "www-authenticate": challenge }).end();
-      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
-    });
-    const registry = await openRegistry(t);
-    assert.equal(await registry.resolve(parseReference(`${stub.host}/app`)), digestOf("v1"));
-    assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", "GET /token", "HEAD /v2/app/manifests/latest"]);
-    assert.equal(stub.requests[1]?.path, "/token?a=b&service=reg&scope=repository%3Aapp%3Apull");
-    assert.equal(stub.requests[0]?.headers.authorization, undefined);
-    assert.equal(stub.requests[1]?.headers.authorization, undefined);
-  });
-
-  it("takes access_token, and asks for the repository where the challenge has no scope", async (t) => {
-    const stub = await serve(t, ({ path, headers }, response) => {
-      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "", access_token: "t0ken" }));
-      if (headers.authorization) return void response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
-      response.writeHead(401, { "www-authenticate": 'Bearer realm="/token",scope=""' }).end();
-    });
-    assert.equal(await (await openRegistry(t)).resolve(parseReference(`${stub.host}/a/b`)), digestOf("v1"));
-    assert.equal(stub.requests[1]?.path, "/token?scope=repository%3Aa%2Fb%3Apull");
-  });
-
-  const realms: [string, string, RegExp][] = [
-    ["that is plain http on another host", "http://example.org/token", /its realm http:\/\/example.org is not https/],
-    ["with a user name", "https://user@example.org/token", /its realm holds a user name/],
-    ["that is no URL", "http://", /its realm is not a URL/],
-  ];
-  for (const [what, realm, message] of realms) {
-    it(`refuses a realm ${what}`, async (t) => {
-      const challenge = { "www-authenticate": `Bearer realm="${realm}"` };
-      const stub = await serve(t, (_request, response) => void response.writeHead(401, challenge).end());
-      await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
-      assert.equal(stub.requests.length, 1);
-    });
-  }
-
-  it("does not carry the token along when a redirect leaves the host", async (t) => {
-    const other = await serve(t, (_request, response) => {
-      response.writeHead(200, { "docker-content-digest": digestOf("v1") }).end();
-    });
-    const stub = await serve(t, ({ path, headers }, response) => {
-      if (path.startsWith("/token")) return void response.end(JSON.stringify({ token: "t0ken" }));
-      if (headers.authorization) return void response.writeHead(307, { location: `http://${other.host}/x` }).end();
-      response.writeHead(401, { "www-authenticate": 'Bearer realm="/token"' }).end();
-    });
-    await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`));
-    assert.equal(other.requests.length, 1);
-    assert.equal(other.requests[0]?.headers.authorization, undefined);
-  });
-
-  for (const [what, body] of Object.entries({ "no token": "{}", "a page": "<html>", nothing: "" })) {
-    it(`says so when the token server answers ${what}`, async (t) => {
-      const stub = await serve(t, ({ path }, response) => {
-        if (path.startsWith("/token")) return void response.end(body);
-        response.writeHead(401, { "www-authenticate": 'Bearer realm="/token"' }).end();
-      });
-      const message = /^GET http:\/\/127.0.0.1:\d+\/token returned no token$/;
-      await assert.rejects((await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), { message });
-    });
-  }
 });
 
 describe("Registry and its hosts folder", () => {
@@ -526,40 +452,4 @@ describe("lookUp()", () => {
       /The answer of http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/sha256:\w+ broke off: /,
     );
   });
-});
-
-describe("parseChallenges()", () => {
-  const challenges: [string, ReturnType<typeof parseChallenges>][] = [
-    ["", []],
-    ["Negotiate", [{ scheme: "negotiate", params: {} }]],
-    ['Basic realm="x"', [{ scheme: "basic", params: { realm: "x" } }]],
-    [
-      'Bearer realm="https://a/t",service="s",scope="repository:a/b:pull,push"',
-      [{ scheme: "bearer", params: { realm: "https://a/t", service: "s", scope: "repository:a/b:pull,push" } }],
-    ],
-    [
-      'Basic realm="a", bearer Realm = b , scope="c"',
-      [
-        { scheme: "basic", params: { realm: "a" } },
-        { scheme: "bearer", params: { realm: "b", scope: "c" } },
-      ],
-    ],
-    [
-      'Negotiate abc==, Basic realm="say \\"hi\\""',
-      [
-        { scheme: "negotiate", params: {} },
-        { scheme: "basic", params: { realm: 'say "hi"' } },
-      ],
-    ],
-    [', ,Bearer realm="",', [{ scheme: "bearer", params: { realm: "" } }]],
-  ];
-  for (const [header, expected] of challenges) {
-    it(`reads ${JSON.stringify(header)}`, () => assert.deepEqual(parseChallenges(header), expected));
-  }
-
-  for (const header of ['Bearer realm="x', 'Bearer realm="x" service="y"', "Bearer =x", "@", 'realm="x"']) {
-    it(`refuses ${JSON.stringify(header)}`, () => {
-      assert.throws(() => parseChallenges(header), { name: "SyntaxError", message: /^Cannot parse the challenge/ });
-    });
-  }
 });
