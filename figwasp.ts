@@ -247,7 +247,7 @@ export class Registry {
       for (const { base, unverifiedBy, headers } of endpoints) {
         if (unverifiedBy)
           this.note(`the certificate of ${new URL(base).host} is not verified: ${unverifiedBy} says so`);
-        for (const value of Object.values(headers)) this.logins.conceal(value);
+        for (const value of Object.values(headers)) this.logins.conceal(value.replace(/^(?:Basic|Bearer) +/i, ""));
       }
       return endpoints;
     });

@@ -13,7 +13,7 @@ import {
   parseAddress,
   parseObject,
 } from "./transport.ts";
-import { once, readBody, refuseInward } from "./transport.ts";
+import { once, printable, readBody, refuseInward } from "./transport.ts";
 
 /** What a docker config holds for a registry. */
 export interface Credential {
@@ -111,14 +111,16 @@ export class Logins {
 
   /** The text without any secret of this run: a registry may say in an error what it was sent. */
   redact(text: string): string {
-    let redacted = text;
-    for (const secret of this.#secrets) redacted = redacted.replaceAll(secret, "[removed]");
-    return redacted;
+    // The longest first, since one may begin as another does.
+    const secrets = [...this.#secrets].toSorted((a, b) => b.length - a.length);
+    const redacted = secrets.reduce((rest, secret) => rest.replaceAll(secret, "[removed]"), text);
+    const parts = redacted.split("…");
+    return parts.map((part, at) => (at < parts.length - 1 ? withoutEnd(part, secrets) : part)).join("…");
   }
 
   /** Keeps a text out of all that `redact` gives; one of some letters would be found in words that are no secret. */
   conceal(secret: string | undefined): void {
-    if (secret !== undefined && secret.length > 3) this.#secrets.add(secret);
+    for (const spelling of spellings(secret ?? "")) if (spelling.length >= tellingLength) this.#secrets.add(spelling);
   }
 
   /** Answers a challenge as the kubelet would: with every credential in its order, and with none where there is none.
@@ -249,9 +251,30 @@ export class Logins {
   #concealCredential({ basic, identityToken }: Credential): void {
     const decoded = Buffer.from(basic, "base64").toString("utf8");
     const password = decoded.slice(decoded.indexOf(":") + 1);
-    const forms = [basic, basic.replace(/=+$/, ""), password, encodeURIComponent(password), identityToken];
-    for (const form of forms) this.conceal(form);
+    for (const secret of [basic, basic.replace(/=+$/, ""), password, identityToken]) this.conceal(secret);
   }
+}
+
+const tellingLength = 4;
+
+// As an error may repeat it, and on one line, as messages are.
+function spellings(secret: string): string[] {
+  const text = secret.toWellFormed();
+  const form = new URLSearchParams({ "": text }).toString().slice(1);
+  const asLatin1 = Buffer.from(text).toString("latin1");
+  const all = [secret, JSON.stringify(text).slice(1, -1), encodeURIComponent(text), form, asLatin1];
+  return all.flatMap((spelling) => [spelling, printable(spelling).trim()]);
+}
+
+// Where a message was cut, it may end with the beginning of a secret.
+function withoutEnd(text: string, secrets: string[]): string {
+  const found = secrets.map((secret) => {
+    let length = Math.min(secret.length - 1, text.length);
+    while (length >= tellingLength && !text.endsWith(secret.slice(0, length))) length--;
+    return length;
+  });
+  const length = Math.max(0, ...found);
+  return length < tellingLength ? text : `${text.slice(0, -length)}[removed]`;
 }
 
 function readChallenges(response: Response): Challenge[] {

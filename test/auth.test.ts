@@ -805,3 +805,79 @@ describe("the message of a refusal", () => {
     });
   }
 });
+
+describe("a registry that repeats what it was sent", () => {
+  const echo: Answer = (request, response) => {
+    const { authorization = "" } = request.headers;
+    const value = authorization.replace(/^\w+ /, "");
+    const decoded = Buffer.from(value, "base64").toString("utf8");
+    const words = JSON.stringify(
+      `No, ${authorization}, "${decoded}" (${JSON.stringify(decoded)}) ${encodeURIComponent(decoded)}`,
+    );
+    refusing(authorization ? 403 : 401, "", {
+      "www-authenticate": basic,
+      ...(authorization && {
+        warning: `299 - "${`${authorization} ${encodeURIComponent(decoded)}`.slice(0, 400)}"`,
+        "docker-content-digest": value,
+      }),
+    })(request, {
+      writeHead: response.writeHead.bind(response),
+      end: () => response.end(`{"errors":[{"code":"DENIED","message":${words}}]}`),
+    } as typeof response);
+  };
+
+  const passwords: [string, string | undefined][] = [
+    ["of odd characters", undefined],
+    ["longer than a message", Array.from({ length: 60 }, (_each, at) => `${at * 7919}-`).join("")],
+    ["of several lines", `{\n  "private_key": "-----BEGIN\\n4711-0815\\n--"\n}\n`],
+  ];
+  for (const [what, password] of passwords) {
+    it(`does not make figwasp say a password ${what}`, async (t) => {
+      const login = plant(t, password === undefined ? {} : { password }, registry);
+      const { internet, figwasp } = await world(t, { [registry]: echo });
+      const said = await figwasp.ask(image, keyringOf([registry, login]));
+      assert.match(said, /403 Forbidden \(DENIED: No, Basic \[removed\]/);
+      assert(
+        figwasp.notes.some((note) => note.startsWith(`${registry} says: Basic [removed]`)),
+        figwasp.notes.join(),
+      );
+      assert(internet.authorizations.includes(login.authorization));
+    });
+  }
+
+  it("does not make figwasp say a part of one password that another one begins with", async (t) => {
+    const short = plant(t, {}, registry);
+    const long = plant(t, { password: `${short.password}${plantToken(t, registry)}` }, registry);
+    const { figwasp } = await world(t, { [registry]: echo });
+    await figwasp.ask(image, keyringOf([registry, short], [registry, long]));
+  });
+
+  it("does not make figwasp say a token", async (t) => {
+    const token = `${plantToken(t, registry)}${"ey0".repeat(200)}${plantToken(t, registry)}`;
+    const answers = routes({
+      "/token": giving({ "": token }),
+      "/v2/": behind(bearer, [`Bearer ${token}`], (request, response) => {
+        refusing(403, `DENIED: ${request.headers.authorization}`, {
+          warning: `299 - "${request.headers.authorization?.slice(0, 300)}"`,
+        })(request, response);
+      }),
+    });
+    const { figwasp } = await world(t, { [registry]: answers });
+    assert.match(await figwasp.ask(image), /DENIED: Bearer \[removed\]/);
+  });
+
+  it("does not make figwasp say a header of hosts.toml", async (t) => {
+    const [token, key] = [plantToken(t, registry), plantToken(t, registry)];
+    const files = {
+      [`${registry}/hosts.toml`]: `server = "https://${registry}"\n[header]\nauthorization = "Bearer ${token}"\nx-key = "${key}"`,
+    };
+    const words: Answer = (request, response) => {
+      refusing(
+        403,
+        `DENIED: ${request.headers.authorization?.slice("Bearer ".length)} ${String(request.headers["x-key"])}`,
+      )(request, response);
+    };
+    const { figwasp } = await world(t, { [registry]: words }, { files });
+    assert.match(await figwasp.ask(image), /DENIED: \[removed\] \[removed\]\)/);
+  });
+});
