@@ -373,9 +373,7 @@ export class Repository {
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
     const askAgain = (authorization: string) => this.#send(method, answer.url, at, authorization);
     const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
-    const outcome = await this.#registry.logins.logIn(refusal);
-    if ("authorization" in outcome || credentials.length > 0 || outcome.answer.response.status !== 401) return outcome;
-    return { ...outcome, why: [outcome.why ?? [], this.#whyNone()].flat().join(", ") };
+    return this.#registry.logins.logIn(refusal);
   }
 
   #send(method: string, url: string, endpoint: Endpoint, authorization: string | undefined): Promise<Answer> {
@@ -385,20 +383,25 @@ export class Repository {
     return send(this.#registry.client.fetch, url, question);
   }
 
-  #whyNone(): string {
-    const { registry } = this.#reference;
-    const looked = this.#keyring.looked.join(", ") || "the pods name no pull Secret";
-    const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(registry);
-    const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
-    return `the registry asks for a credential, and ${looked}${isOfNodes ? hint : ""}`;
-  }
-
   // Docker Hub counts a GET as a pull.
   #sparePulls(host: string): void {
     const { remaining, limit } = this.#registry.client.quotas.get(host) ?? { remaining: 1, limit: 1 };
     if (remaining >= limit * quotaLeftToNodes) return;
     throw new Error(`${host} has ${remaining} of ${limit} pulls left, which are for the nodes, and no more was asked`);
   }
+}
+
+// Where no key of the pods is for an image that was refused.
+function whyNone(error: unknown, image: string, keyring: Keyring): string {
+  const { registry, ...named } = parseReference(image);
+  const status = statusOf(error);
+  if (status !== 401 && status !== 403) return "";
+  if (credentialsFor(keyring, nameOf({ registry, ...named })).length > 0) return "";
+  const asked = status === 401 ? "the registry asks for a credential" : "no credential of a pull Secret was sent";
+  const looked = keyring.looked.join(", ") || "the pods name no pull Secret";
+  const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(registry);
+  const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
+  return `, ${asked}, and ${looked}${isOfNodes ? hint : ""}`;
 }
 
 const caCodes =
@@ -448,7 +451,8 @@ export async function lookUp(
     return { kind: "resolved", digest, ...(await explain(digest, others, read)) };
   } catch (cause) {
     if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
-    const what = `Cannot resolve ${quote(image)}: ${registry.logins.redact(messageOf(cause))}`;
+    const message = messageOf(cause) + whyNone(cause, image, keyring);
+    const what = `Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`;
     return { kind: "failed", error: new Error(what, { cause }) };
   }
 }

@@ -786,6 +786,31 @@ describe("the message of a refusal", () => {
     assert.match(await figwasp.ask(image, keyring), /refused with key "…@registry.example.org\/app" of Secret/);
   });
 
+  it("says where a credential was looked for", async (t) => {
+    const { figwasp } = await world(t, { [registry]: behind(basic, []) });
+    const asks = "returned 401 Unauthorized, the registry asks for a credential, and ";
+    assert((await figwasp.ask(image)).endsWith(`${asks}the pods name no pull Secret`));
+    const login = plant(t);
+    const looked = "no key of Secret shop/pull-1 that holds a credential matches";
+    const said = await figwasp.ask(image, keyringOf(["a.example", login], ["b.example", login]));
+    assert(said.endsWith(`${asks}${looked}, ${looked.replace("1", "2")}`), said);
+  });
+
+  for (const status of [401, 403]) {
+    it(`says so too where the anonymous may not see the image: ${status} with a token, and in place of one`, async (t) => {
+      const denied = refusing(status, "DENIED: requested access to the resource is denied");
+      const looked =
+        /, (?:the registry asks for a credential|no credential .* was sent), and the pods name no pull Secret$/;
+      const inside = behind(bearer, ["Bearer t0ken"], denied);
+      const { figwasp } = await world(t, { [registry]: routes({ "/token": giving({ "": "t0ken" }), "/v2/": inside }) });
+      assert.match(await figwasp.ask(image), looked);
+      const { figwasp: another } = await world(t, { [registry]: routes({ "/token": denied, "/v2/": inside }) });
+      const said = await another.ask(image);
+      assert(said.includes(`GET https://${registry}/token returned ${status} `), said);
+      assert.match(said, looked);
+    });
+  }
+
   const clouds: [string, boolean][] = [
     ["123456789012.dkr.ecr.eu-west-1.amazonaws.com", true],
     ["123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", true],

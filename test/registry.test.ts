@@ -435,7 +435,7 @@ describe("lookUp()", () => {
     });
     const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
     assert(lookup.kind === "failed");
-    assert.match(lookup.error.message, /returned 403 Forbidden \(DENIED: no\)$/);
+    assert.match(lookup.error.message, /returned 403 Forbidden \(DENIED: no\), /);
   });
 
   it("says where an answer broke off", async (t) => {
