@@ -354,12 +354,12 @@ export class Repository {
     if (answer.response.status !== 401) return accept(method, url, answer.response);
 
     const outcome = await this.#logIn(method, answer, endpoint, known !== undefined);
-    const { response } = outcome.answer;
-    if ("authorization" in outcome) {
-      if (outcome.answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
-      return accept(method, url, response);
-    }
-    return accept(method, url, response, outcome.why);
+    if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
+    if (answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
+    if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
+    // Let in, it was led to a host that asks as well.
+    const next = await this.#logIn(method, outcome.answer, endpoint, false);
+    return accept(method, url, next.answer.response, "why" in next ? next.why : undefined);
   }
 
   // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
@@ -373,7 +373,10 @@ export class Repository {
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
     const askAgain = (authorization: string) => this.#send(method, answer.url, at, authorization);
     const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
-    return this.#registry.logins.logIn(refusal);
+    const outcome = await this.#registry.logins.logIn(refusal);
+    if (isOwn || "authorization" in outcome) return outcome;
+    const why = `${host}, to which it was redirected, asks for a credential, and gets none`;
+    return { ...outcome, why: [outcome.why ?? [], why].flat().join(", ") };
   }
 
   #send(method: string, url: string, endpoint: Endpoint, authorization: string | undefined): Promise<Answer> {

@@ -84,7 +84,8 @@ export interface Refusal {
   hadToken: boolean;
 }
 
-/** What came of it: the answer, with what it took to get it or why it could not be had. */
+/** What came of it: the answer, with what it took to get it or why it could not be had. Where that led to another host,
+ *  it may be its 401. */
 export type Outcome = { answer: Answer; authorization: string } | { answer: Answer; why: string | undefined };
 
 /** What a run has found out about its credentials. */
@@ -178,6 +179,12 @@ export class Logins {
       authorization = `Bearer ${token}`;
     }
     let next = await askAgain(authorization);
+    // A host that a redirect led to asks for itself, and has refused nobody.
+    const isElsewhere = new URL(next.url).origin !== new URL(answer.url).origin;
+    if (isElsewhere && next.response.status === 401) {
+      if (credential) this.#settle(host, credential, true);
+      return { answer: next, authorization };
+    }
     if (realm && next.response.status === 401) {
       const wider = await this.#widerRealm(next, refusal);
       const token = wider && (await this.#token(wider, refusal, credential));

@@ -490,6 +490,22 @@ describe("a host that a redirect leads to", () => {
     assert.deepEqual(internet.lines.slice(2, 4), exchange);
   });
 
+  it("gets one too where the registry itself asked for a credential before", async (t) => {
+    const [login, token] = [plant(t, {}, registry), plantToken(t, target)];
+    for (const challenge of [basic, bearer]) {
+      const mine = challenge === basic ? login.authorization : `Bearer ${plantToken(t, registry)}`;
+      const { figwasp } = await world(t, {
+        [registry]: routes({
+          "/token": giving({ [login.authorization]: mine.slice("Bearer ".length) }),
+          "/v2/": behind(challenge, [mine], elsewhere),
+        }),
+        [target]: routes({ "/token": giving({ "": token }), "/v2/": behind(theirs, [`Bearer ${token}`]) }),
+      });
+      assert.equal(await figwasp.ask(image, keyringOf([registry, login])), digest);
+      assert.equal(await figwasp.ask(`${registry}/web`, keyringOf([registry, login])), digest);
+    }
+  });
+
   it("does not get the token of the registry", async (t) => {
     const [login, token] = [plant(t, {}, registry), plantToken(t, registry)];
     const { figwasp, internet } = await world(t, {
@@ -515,6 +531,22 @@ describe("a host that a redirect leads to", () => {
       const said = await figwasp.ask(image, keyringOf([registry, plant(t)], [target, plant(t)]));
       assert.match(said, /returned 401 Unauthorized/);
     }
+  });
+
+  it("is another host also where its name begins like the registry's", async (t) => {
+    const evil = `${registry}.evil.test`;
+    const servers = {
+      [registry]: refusing(307, "", { location: `https://${evil}/app` }),
+      [evil]: behind(`${basic}, ${bearer}`, []),
+    };
+    const files = { [`${registry}/hosts.toml`]: `server = "https://${registry}"\noverride_path = true` };
+    const { internet, figwasp } = await world(t, servers, { files });
+    const said = await figwasp.ask(image, keyringOf([registry, plant(t)], [evil, plant(t)]));
+    assert.match(
+      said,
+      /, registry.example.org.evil.test, to which it was redirected, asks for a credential, and gets none$/,
+    );
+    assert(internet.authorizations.every((authorization) => authorization === ""));
   });
 });
 
