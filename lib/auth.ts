@@ -240,6 +240,7 @@ export class Logins {
   #reasonNotToSend(host: string, { basic, source }: Credential): string | undefined {
     const refused = this.#refused.get(host);
     if (refused?.has(basic)) return `refused before with ${source}`;
+    if (this.#accepted.has(`${host} ${basic}`)) return undefined;
     const isEnough = (refused?.size ?? 0) >= refusalsAtMost;
     return isEnough ? `${source} not sent, since ${host} has refused ${refusalsAtMost} in this run` : undefined;
   }

@@ -206,6 +206,15 @@ describe("a registry that asks for a password", () => {
     assert.equal(internet.authorizations.filter((authorization) => authorization !== "").length, 1);
   });
 
+  it("still gets the one that it lets in, after it has refused three", async (t) => {
+    const [good, ...bad] = Array.from({ length: 4 }, () => plant(t, {}, registry));
+    assert(good);
+    const { figwasp } = await world(t, { [registry]: behind(basic, [good.authorization]) });
+    assert.equal(await figwasp.ask(`${registry}/a`, keyringOf([registry, good])), digest);
+    for (const login of bad) await figwasp.ask(image, keyringOf([registry, login]));
+    assert.equal(await figwasp.ask(`${registry}/b`, keyringOf([registry, good])), digest);
+  });
+
   it("gets what a session began with once more, and no third time", async (t) => {
     const login = plant(t, {}, registry);
     const answers = routes({ HEAD: behind(basic, [login.authorization]), GET: behind(basic, []) });
