@@ -194,7 +194,7 @@ export class Logins {
     if (credential && !realm) this.#settle(host, credential, status !== 401);
     // The kubelet tries the next one whatever went wrong; these are how registries say that one may not see an image.
     if (![401, 403, 404].includes(status)) return { answer: next, authorization };
-    return { answer: next, why: credential && `refused with ${credential.source}` };
+    return { answer: next, why: credential && `${status === 404 ? "asked" : "refused"} with ${credential.source}` };
   }
 
   // A token of less than the question needs: the registry says which scope it wants.

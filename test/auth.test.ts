@@ -827,6 +827,17 @@ describe("the message of a refusal", () => {
     assert.match(await figwasp.ask(image, keyring), /refused with key "…@registry.example.org\/app" of Secret/);
   });
 
+  it("says that a tag is not there, rather than that it was refused", async (t) => {
+    const login = plant(t, {}, registry);
+    const gone = refusing(404, "MANIFEST_UNKNOWN: manifest unknown");
+    const { figwasp } = await world(t, { [registry]: behind(basic, [login.authorization], gone) });
+    const said = await figwasp.ask(image, keyringOf([registry, login]));
+    assert.match(
+      said,
+      /returned 404 Not Found \(MANIFEST_UNKNOWN: manifest unknown\), asked with key "[^"]+" of Secret/,
+    );
+  });
+
   it("says where a credential was looked for", async (t) => {
     const { figwasp } = await world(t, { [registry]: behind(basic, []) });
     const asks = "returned 401 Unauthorized, the registry asks for a credential, and ";
