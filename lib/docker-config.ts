@@ -16,13 +16,23 @@ export interface Login {
 
 /** The logins of a docker config: `{"auths": {"ghcr.io": {"auth": "…"}}}`, or without `auths` around it for the older
  *  `.dockercfg`. Throws Error, which never shows what the config holds. As the kubelet reads it, one wrong entry makes
- *  the whole wrong. */
+ *  the whole wrong, and identity tokens are nothing. */
 export function parseDockerConfig(text: Buffer, isOlderForm = false): Login[] {
+  return parseEntries(text, isOlderForm).map(({ key, entry }) => {
+    return { key, credential: parseLogin(key, { ...entry, identitytoken: undefined }) };
+  });
+}
+
+function parseEntries(text: Buffer, isOlderForm: boolean): { key: string; entry: Record<string, unknown> }[] {
   const config = parseObject(text);
   if (!config) throw new Error("it is not a JSON object");
   const auths = isOlderForm ? config : (config["auths"] ?? {});
   if (!isObject(auths)) throw new Error(`its "auths" is not an object`);
-  return Object.entries(auths).map(([key, entry]) => ({ key, credential: parseLogin(key, entry ?? {}) }));
+  return Object.entries(auths).map(([key, value]) => {
+    const entry = value ?? {};
+    if (!isObject(entry)) throw new Error(`its entry ${quoteKey(key)} has no object`);
+    return { key, entry };
+  });
 }
 
 /** A key for a message. It may be a URL with a user, a password and a query, which the kubelet passes over. */
@@ -31,9 +41,8 @@ export function quoteKey(key: string): string {
   return quote(withoutQuery(at < 0 ? key : `…${key.slice(at)}`));
 }
 
-function parseLogin(key: string, entry: unknown): Login["credential"] {
+function parseLogin(key: string, entry: Record<string, unknown>): Login["credential"] {
   const malformed = (found: string) => new Error(`its entry ${quoteKey(key)} has ${found}`);
-  if (!isObject(entry)) throw malformed("no object");
   const { auth, username, password, identitytoken: identityToken } = entry;
   const texts = [auth, username, password].map((value) => value ?? "");
   if (!texts.every((value) => typeof value === "string")) throw malformed("a value that is no text");
@@ -60,7 +69,9 @@ export async function readDockerConfig(folder: string): Promise<{ file: string; 
     const files = await readdir(folder);
     const file = ["config.json", ".dockerconfigjson"].find((name) => files.includes(name));
     if (file === undefined) throw new Error("it holds neither config.json nor .dockerconfigjson");
-    return { file: join(folder, file), logins: parseDockerConfig(await readFile(join(folder, file))) };
+    const entries = parseEntries(await readFile(join(folder, file)), false);
+    const logins = entries.map(({ key, entry }) => ({ key, credential: parseLogin(key, entry) }));
+    return { file: join(folder, file), logins };
   } catch (cause) {
     throw new ConfigError(`Cannot use DOCKER_CONFIG ${quote(folder)}: ${messageOf(cause)}`, { cause });
   }
