@@ -7,6 +7,8 @@ import type { Kind } from "../lib/config.ts";
 import { HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
+import { behind, digest, giving, refusing, routes } from "./support/doors.ts";
+import { heard, type Login, plant, plantToken } from "./support/leaks.ts";
 import {
   digestOf,
   folderOf,
@@ -29,6 +31,10 @@ interface Scene {
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
   env?: Record<string, string>;
+  /** By name of the workload; those of `pods` where it is not there. */
+  podsOf?: Record<string, Pod[]>;
+  /** The test that has planted credentials, which finds them in what is printed and written. */
+  t?: TestContext;
 }
 
 interface Outcome {
@@ -49,6 +55,8 @@ async function run({
   secrets = {},
   onPatch = () => {},
   env: variables = env,
+  podsOf = {},
+  t,
 }: Scene): Promise<Outcome> {
   const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [], lists: [], secrets: [] };
   const cluster: Cluster = {
@@ -61,8 +69,8 @@ async function run({
       outcome.lists.push(`${kind} in ${namespace} by ${selector}`);
       return (listed[kind]?.() ?? []).map((changes) => aWorkload({ kind, ...workload, ...changes }));
     },
-    findRevision: async () => ({ ownerUid: "uid-rs2", selector: "x" }),
-    listPods: async () => pods,
+    findRevision: async ({ name }) => ({ ownerUid: "uid-rs2", selector: name }),
+    listPods: async (_namespace, { selector }) => podsOf[selector] ?? pods,
     getSecret: async (namespace, name) => {
       outcome.secrets.push(`${namespace}/${name}`);
       return secrets[name]?.();
@@ -84,6 +92,7 @@ async function run({
       stop: new AbortController().signal,
     },
   );
+  if (t) for (const text of [...outcome.lines, ...outcome.errors, JSON.stringify(outcome.patches)]) heard(t, text);
   return outcome;
 }
 
@@ -336,6 +345,271 @@ describe("main()", () => {
     const errors: string[] = [];
     assert.equal(await main([], env, outside), 1);
     assert.match(errors[0] ?? "", /x is not a function\n\s+at /);
+  });
+});
+
+describe("main() and the Secrets that pods name", () => {
+  const basic = 'Basic realm="r"';
+
+  /** What a Secret holds: logins by key. */
+  const configOf = (logins: Record<string, Login>) => {
+    const auths = Object.entries(logins).map(([key, { user, password }]) => [key, { username: user, password }]);
+    return JSON.stringify({ auths: Object.fromEntries(auths) as object });
+  };
+  const secretOf = (config: string | undefined, type = "kubernetes.io/dockerconfigjson"): Secret => {
+    return { type, isOlderForm: false, config: config === undefined ? undefined : Buffer.from(config) };
+  };
+  const naming = (pod: Pod, ...pullSecrets: string[]): Pod => ({ ...pod, pullSecrets });
+
+  /** A registry that lets these logins in, and a workload that is outdated there. */
+  async function aPrivateRegistry(t: TestContext, ...logins: Login[]) {
+    const stub = await serve(
+      t,
+      behind(
+        basic,
+        logins.map(({ authorization }) => authorization),
+      ),
+    );
+    for (const { seenBy } of logins) seenBy.add(stub.name);
+    return { stub, workload: { containers: [{ name: "app", image: `${stub.host}/app:latest` }] } };
+  }
+
+  it("reads a Secret once a run, and those of pods that count alone", async (t) => {
+    const { workload } = await aRegistry(t, "v1");
+    const pods = [
+      naming(podOf("v1"), "a", "b", "a"),
+      naming(podOf("v1", "p2"), "b"),
+      naming({ ...podOf("v1", "p3"), isTerminating: true }, "ending"),
+      naming({ ...podOf("v1", "p4"), phase: "Failed" }, "evicted"),
+    ];
+    const secrets = { a: () => secretOf("{}"), b: () => secretOf("{}") };
+    const listed = {
+      deployment: () => ["x", "y", "z"].map((name) => ({ name })),
+      daemonset: () => [{ namespace: "other" }],
+    };
+    const { code, secrets: read } = await run({ workload, pods, secrets, listed, env: {}, t });
+    assert.equal(code, 0);
+    assert.deepEqual(read.toSorted(), ["other/a", "other/b", "shop/a", "shop/b"]);
+  });
+
+  it("reads no Secret where no registry is asked", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v2");
+    const image = `${stub.host}/app:latest`;
+    const outdated = naming(podOf("v1"), "a");
+    const never = outdated.containers.map((container) => ({ ...container, pullPolicy: "IfNotPresent" }));
+    const scenes: Record<string, Scene> = {
+      pinned: { workload: { containers: [{ name: "app", image: `${image}@${digestOf("x")}` }] }, pods: [outdated] },
+      "never pulled": { workload, pods: [{ ...outdated, containers: never }] },
+      paused: { workload: { ...workload, isPaused: true }, pods: [outdated] },
+      "scaled to zero": { workload: { ...workload, replicas: 0 }, pods: [outdated] },
+      "on delete": { workload: { ...workload, isOnDelete: true }, pods: [outdated] },
+      unobserved: { workload: { ...workload, isObserved: false }, pods: [outdated] },
+      pending: { workload, pods: [naming(aPod("p1", ""), "a")] },
+      "without a Secret": { workload, pods: [podOf("v1")] },
+    };
+    for (const [what, scene] of Object.entries(scenes)) assert.deepEqual((await run(scene)).secrets, [], what);
+  });
+
+  it("restarts by what a Secret lets it see, and prints and writes none of it", async (t) => {
+    const login = plant(t);
+    const { stub, workload } = await aPrivateRegistry(t, login);
+    const secrets = { pull: () => secretOf(configOf({ [stub.host]: login })) };
+    const { code, patches, lines } = await run({ t, workload, pods: [naming(podOf("v0"), "pull")], secrets });
+    assert.deepEqual([code, patches.length], [0, 1]);
+    assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app");
+  });
+
+  for (const [what, headers] of Object.entries({ "a challenge": { "www-authenticate": basic }, none: {} })) {
+    it(`never restarts for a 401: with ${what}, without a credential and with one`, async (t) => {
+      const login = plant(t);
+      const stub = await serve(t, refusing(401, "UNAUTHORIZED: no", headers));
+      login.seenBy.add(stub.name);
+      const workload = { containers: [{ name: "app", image: `${stub.host}/app:latest` }] };
+      const secrets = { pull: () => secretOf(configOf({ [stub.host]: login })) };
+      for (const names of [[], ["pull"]]) {
+        const { code, patches, lines } = await run({ t, workload, pods: [naming(podOf("v0"), ...names)], secrets });
+        assert.deepEqual([code, patches], [1, []]);
+        assert.match(lines[0] ?? "", /: failed, Cannot resolve "[^"]+": HEAD .* returned 401 Unauthorized/);
+        assert.equal(lines.at(-1), "deployment shop/api: failed, no answer for app");
+      }
+    });
+  }
+
+  it("fails the images of the workloads that name a broken one, with its name, and goes on with the others", async (t) => {
+    const [login, broken] = [plant(t), plant(t)];
+    const { stub, workload } = await aPrivateRegistry(t, login);
+    const secrets = {
+      good: () => secretOf(configOf({ [stub.host]: login })),
+      broken: () =>
+        secretOf(JSON.stringify({ auths: { a: { auth: ` ${broken.credential.basic}` }, [stub.host]: {} } })),
+    };
+    const podsOf = { bad: [naming(podOf("v0"), "good", "broken")], good: [naming(podOf("v0"), "good")] };
+    const listed = { deployment: () => [{ name: "bad" }, { name: "good" }], statefulset: () => [{ name: "bad" }] };
+    const { code, lines, patches, secrets: read } = await run({ t, workload, podsOf, secrets, listed, env: {} });
+    assert.equal(code, 1);
+    assert.deepEqual(
+      patches.map(({ subject }) => subject),
+      ["deployment shop/good"],
+    );
+    const reason = 'failed, Cannot use Secret shop/broken: its entry "a" has an "auth" that is not base64';
+    for (const kind of ["deployment", "statefulset"]) {
+      assert(lines.includes(`${kind} shop/bad, container app (${stub.host}/app:latest): ${reason}`), lines.join("\n"));
+    }
+    assert.deepEqual(read.toSorted(), ["shop/broken", "shop/good"]);
+  });
+
+  it("fails the images where the API server does not answer for one", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const secrets = {
+      pull: () => {
+        throw new HttpError(500, "GET /api/v1/namespaces/shop/secrets/pull returned 500: etcd");
+      },
+    };
+    const { code, lines, patches } = await run({ workload, pods: [naming(podOf("v1"), "pull")], secrets });
+    assert.deepEqual([code, patches], [1, []]);
+    assert.match(lines[0] ?? "", /failed, Cannot use Secret shop\/pull: GET \/api.* returned 500: etcd$/);
+  });
+
+  // What the kubelet passes over: each Secret, and the note.
+  const passedOver: [string, (() => Secret) | undefined, string][] = [
+    ["is not there", undefined, "Secret shop/pull is not there"],
+    [
+      "may not be read",
+      () => {
+        throw new HttpError(403, "GET /api/v1/namespaces/shop/secrets/pull returned 403: forbidden");
+      },
+      "Secret shop/pull may not be read: GET /api/v1/namespaces/shop/secrets/pull returned 403: forbidden",
+    ],
+    [
+      "is of another type",
+      () => secretOf(undefined, "Opaque"),
+      'Secret shop/pull of type "Opaque" is no docker config',
+    ],
+  ];
+  for (const [what, secret, note] of passedOver) {
+    const secrets: Scene["secrets"] = secret ? { pull: secret } : {};
+
+    it(`notes one that ${what}, once, and goes on`, async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const listed = { deployment: () => [{ name: "x" }, { name: "y" }] };
+      const { code, lines, patches } = await run({
+        workload,
+        pods: [naming(podOf("v1"), "pull")],
+        secrets,
+        listed,
+        env: {},
+      });
+      assert.deepEqual([code, patches.length], [0, 2]);
+      assert.deepEqual(
+        lines.filter((line) => line.includes("Secret")),
+        [note],
+      );
+    });
+
+    it(`says it where it is needed: one that ${what}`, async (t) => {
+      const { workload } = await aPrivateRegistry(t);
+      const { code, lines } = await run({ workload, pods: [naming(podOf("v0"), "pull")], secrets });
+      assert.equal(code, 1);
+      assert(
+        lines[0]?.endsWith(`returned 401 Unauthorized, the registry asks for a credential, and ${note}`),
+        lines[0],
+      );
+    });
+
+    it(`does not note one that ${what} beside a mounted docker config, which lets it in`, async (t) => {
+      const login = plant(t);
+      const { stub, workload } = await aPrivateRegistry(t, login);
+      const folder = await folderOf(t, { "config.json": configOf({ [stub.host]: login }) });
+      const pods = [naming(podOf("v0"), "pull")];
+      const { code, lines, patches } = await run({
+        t,
+        workload,
+        pods,
+        secrets,
+        env: { ...env, DOCKER_CONFIG: folder },
+      });
+      assert.deepEqual([code, patches.length], [0, 1]);
+      assert.equal(
+        lines.some((line) => line.includes("Secret")),
+        false,
+      );
+    });
+  }
+
+  it("tries a mounted docker config after them, be its key the longer one", async (t) => {
+    const [first, second] = [plant(t), plant(t)];
+    const { stub, workload } = await aPrivateRegistry(t, second);
+    first.seenBy.add(stub.name);
+    const folder = await folderOf(t, { ".dockerconfigjson": configOf({ [`${stub.host}/app`]: second }) });
+    const secrets = { pull: () => secretOf(configOf({ [stub.host]: first })) };
+    const pods = [naming(podOf("v0"), "pull")];
+    const { code } = await run({ t, workload, pods, secrets, env: { ...env, DOCKER_CONFIG: folder } });
+    assert.equal(code, 0);
+    const sent = stub.requests.slice(0, 3).map(({ headers }) => headers.authorization);
+    assert.deepEqual(sent, [undefined, first.authorization, second.authorization]);
+  });
+
+  it("passes over the identity token of one, as the kubelet does, and takes that of a mounted docker config", async (t) => {
+    const [token, identityToken] = [plantToken(t, "the registry"), plantToken(t, "the registry")];
+    const bearer = 'Bearer realm="/token",service="s"';
+    const answers = routes({ "POST /token": giving({ "": token }), "/v2/": behind(bearer, [`Bearer ${token}`]) });
+    const config = JSON.stringify({ auths: { "registry.example": { identitytoken: identityToken } } });
+    for (const isMounted of [false, true]) {
+      const stub = await serve(t, answers);
+      stub.name = "the registry";
+      const text = config.replace("registry.example", stub.host);
+      const folder = await folderOf(t, { "config.json": isMounted ? text : "{}" });
+      const workload = { containers: [{ name: "app", image: `${stub.host}/app:latest` }] };
+      const secrets = { pull: () => secretOf(isMounted ? "{}" : text) };
+      const pods = [naming(podOf("v0"), "pull")];
+      const { code } = await run({ t, workload, pods, secrets, env: { ...env, DOCKER_CONFIG: folder } });
+      assert.equal(code, isMounted ? 0 : 1);
+      assert.equal(stub.lines().includes("POST /token"), isMounted);
+    }
+  });
+
+  it("answers a mounted docker config that is broken or not there with 2, before any request", async (t) => {
+    const { credential } = plant(t);
+    const { stub, workload } = await aRegistry(t, "v2");
+    const folder = await folderOf(t, { "config.json": `{"auths":{"a":{"auth":"${credential.basic} "}}}` });
+    for (const variable of [folder, "/nowhere/at/all"]) {
+      const { code, errors } = await run({
+        t,
+        workload,
+        pods: [podOf("v1")],
+        env: { ...env, DOCKER_CONFIG: variable },
+      });
+      assert.equal(code, 2);
+      assert.match(errors[0] ?? "", /^figwasp: Cannot use DOCKER_CONFIG "[^"]+": /);
+    }
+    assert.deepEqual(stub.requests, []);
+  });
+
+  it("reads the older form of one", async (t) => {
+    const login = plant(t);
+    const { stub, workload } = await aPrivateRegistry(t, login);
+    const config = JSON.stringify({ [stub.host]: { username: login.user, password: login.password } });
+    const secrets = { pull: () => ({ ...secretOf(config, "kubernetes.io/dockercfg"), isOlderForm: true }) };
+    const { code, patches } = await run({ t, workload, pods: [naming(podOf("v0"), "pull")], secrets });
+    assert.deepEqual([code, patches.length], [0, 1]);
+    assert.equal(JSON.parse(patches[0]?.annotations["figwasp/restarted-for"] ?? "").app, digest);
+  });
+
+  it("prints none of them where a registry repeats what it was sent", async (t) => {
+    const login = plant(t);
+    const stub = await serve(t, (request, response) => {
+      const { authorization } = request.headers;
+      const decoded = Buffer.from(authorization?.slice("Basic ".length) ?? "", "base64").toString("utf8");
+      const headers = { "www-authenticate": basic, warning: `299 - "${authorization}"` };
+      return refusing(authorization ? 403 : 401, `DENIED: ${authorization} is ${decoded}`, headers)(request, response);
+    });
+    login.seenBy.add(stub.name);
+    const workload = { containers: [{ name: "app", image: `${stub.host}/app:latest` }] };
+    const secrets = { pull: () => secretOf(configOf({ [stub.host]: login })) };
+    const { code, lines } = await run({ t, workload, pods: [naming(podOf("v0"), "pull")], secrets });
+    assert.equal(code, 1);
+    assert.match(lines[0] ?? "", /\(DENIED: Basic \[removed\] is user:\[removed\]\), refused with key/);
+    assert(lines.includes(`${stub.host} says: Basic [removed]`), lines.join("\n"));
   });
 });
 
