@@ -16,19 +16,28 @@
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { createHash } from "node:crypto";
-import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
-import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet } from "@kubernetes/client-node";
-import { type Response, fetch as undiciFetch } from "undici";
-import { type Call, connectApi, type KubernetesList, listAll } from "./lib/api.ts";
-import { type Credential, Logins, type Outcome } from "./lib/auth.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { V1ControllerRevision, V1Pod, V1ReplicaSet, V1Secret } from "@kubernetes/client-node";
+import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
+import type { Response } from "undici";
+import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
+import { type Credential, identityOf, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
+import { type Diagnosis, diagnose } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
-import { type Endpoint, Hosts } from "./lib/hosts.ts";
+import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
-import { type Answer, boundFetch, codeOf, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
+import { type AnyWorkload, controllerOf, type Pod, revisionAnnotation, type Secret } from "./lib/objects.ts";
+import { toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
+import { realOutside } from "./lib/outside.ts";
+import { printRoles, type Right, rightsOf, type Selection, toSelections } from "./lib/rbac.ts";
+import { closingLines, type Report, reportLines, subjectOf, terminationMessage } from "./lib/report.ts";
+import { toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
+import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
 import { messageOf, once, parseObject, printable, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
+export type { Pod, Secret, Workload } from "./lib/objects.ts";
 
 // --- Reference ---
 // Which image a container names, and which digest its pod reports. The tag comes from the pod template and
@@ -189,7 +198,7 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
       return credential ? [{ ...credential, source: `key ${quoteKey(key)} of ${source}` }] : [];
     });
   const seen = new Set<string>();
-  return found.filter(({ basic }) => !seen.has(basic) && seen.add(basic));
+  return found.filter((each) => !seen.has(identityOf(each)) && seen.add(identityOf(each)));
 }
 
 // --- Registry ---
@@ -235,7 +244,7 @@ export class Registry {
   /** One conversation for all who ask with the same credentials. */
   open(reference: Reference, keyring: Keyring): Repository {
     const name = nameOf(reference);
-    const key = [name, ...credentialsFor(keyring, name).map(({ basic }) => basic)].join(" ");
+    const key = [name, ...credentialsFor(keyring, name).map(identityOf)].join("\n");
     const repository = this.#repositories.get(key) ?? new Repository(this, reference, keyring);
     this.#repositories.set(key, repository);
     return repository;
@@ -278,6 +287,8 @@ export class Repository {
   readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
   /** What let it in, by endpoint. */
   readonly #authorizations = new Map<string, string>();
+  /** Where the credential comes from that let it in: `key "ghcr.io" of Secret shop/pull`; undefined if it was nobody's. */
+  credential: string | undefined;
 
   constructor(registry: Registry, reference: Reference, keyring: Keyring) {
     this.#registry = registry;
@@ -355,6 +366,7 @@ export class Repository {
 
     const outcome = await this.#logIn(method, answer, endpoint, known !== undefined);
     if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
+    this.credential = outcome.source;
     if (answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
     if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
     // Let in, it was led to a host that asks as well.
@@ -407,14 +419,6 @@ function whyNone(error: unknown, image: string, keyring: Keyring): string {
   return `, ${asked}, and ${looked}${isOfNodes ? hint : ""}`;
 }
 
-const caCodes =
-  /^(?:SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT(?:_LOCALLY)?))$/;
-
-function describeFailure(error: unknown, registry: string): string {
-  const hint = `: put its CA into ${registry}/ca.crt of --certs-dir (FIGWASP_CERTS_DIR), or into the system's trust store`;
-  return messageOf(error) + (caCodes.test(codeOf(error) ?? "") ? hint : "");
-}
-
 async function accept(method: string, url: string, response: Response, why?: string): Promise<Response> {
   if (response.status !== 200) {
     const returned = `${method} ${url} returned ${await describeRefusal(response)}`;
@@ -426,7 +430,13 @@ async function accept(method: string, url: string, response: Response, why?: str
 }
 
 /** What the registry says about a tag, and, where a container runs another digest, what that one means. */
-export type Lookup = { kind: "failed"; error: Error } | ({ kind: "resolved"; digest: Digest } & Explanation);
+export type Lookup = { kind: "failed"; error: Error } | ({ kind: "resolved" } & Resolved);
+
+export interface Resolved extends Explanation {
+  digest: Digest;
+  /** Where the credential comes from that it took; absent if it took none. */
+  credential?: string;
+}
 
 export interface Explanation {
   /** Of the tag's index. */
@@ -451,7 +461,9 @@ export async function lookUp(
     const digest = await repository.resolve(reference.tag);
     const others = running.flatMap((found) => ("digest" in found && found.digest !== digest ? [found] : []));
     const read = (wanted: Digest) => repository.manifest(wanted);
-    return { kind: "resolved", digest, ...(await explain(digest, others, read)) };
+    const explanation = await explain(digest, others, read);
+    const { credential } = repository;
+    return { kind: "resolved", digest, ...explanation, ...(credential !== undefined && { credential }) };
   } catch (cause) {
     if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
     const message = messageOf(cause) + whyNone(cause, image, keyring);
@@ -549,9 +561,11 @@ const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 export type Cluster = Awaited<ReturnType<typeof connectCluster>>;
 
 /** Throws ConfigError where there is no cluster or it cannot be used; its methods throw HttpError. */
-export async function connectCluster(fetch: Fetch) {
-  const { namespace: ownNamespace, call } = await connectApi(fetch);
+export async function connectCluster(fetch: Fetch, where: Where) {
+  const { namespace: ownNamespace, call, clock } = await connectApi(fetch, where);
   return {
+    clock,
+
     /** Where to look when no namespace is named. */
     namespace: ownNamespace,
 
@@ -577,6 +591,22 @@ export async function connectCluster(fetch: Fetch) {
     async getSecret(namespace: string, name: string): Promise<Secret | undefined> {
       const secret = await readSecret(call, namespace, name);
       return secret && toSecret(secret);
+    },
+
+    /** Whether the API server would let figwasp do so. */
+    async mayI({ namespace, verb, group, resource, name }: Right): Promise<boolean> {
+      const resourceAttributes = { namespace, verb, group, resource, name };
+      const body = JSON.stringify({ spec: { resourceAttributes } });
+      const path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+      const review = await call(path, { method: "POST", headers: { "content-type": "application/json" }, body });
+      return (review as V1SelfSubjectAccessReview).status?.allowed === true;
+    },
+
+    /** For `kubectl describe`. Status 403: the Role does not grant it; 409: an Event of this name is there still. */
+    async recordEvent(event: WorkloadEvent): Promise<void> {
+      const headers = { "content-type": "application/json" };
+      const path = `/api/v1/namespaces/${event.metadata.namespace}/events`;
+      await call(path, { method: "POST", headers, body: JSON.stringify(event) });
     },
 
     /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
@@ -626,7 +656,6 @@ async function findRevision(call: Call, workload: Workload): Promise<Revision | 
 }
 
 const hashLabel = "controller-revision-hash";
-const revisionAnnotation = "deployment.kubernetes.io/revision";
 
 // figwasp v1's Role grants `list` in place of `get`: it is asked for this one Secret alone.
 async function readSecret(call: Call, namespace: string, name: string): Promise<V1Secret | undefined> {
@@ -675,83 +704,6 @@ async function annotateTemplate(call: Call, workload: Workload, annotations: Ann
     const put = call(path + query, { method: "PUT", headers, body: JSON.stringify(raw) });
     await put.catch((error: unknown) => refuseAs(refused, error));
   }
-}
-
-/** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
-export type Workload = ReturnType<typeof toWorkload>;
-type AnyWorkload = V1Deployment & V1StatefulSet & V1DaemonSet;
-
-function toWorkload(kind: Kind, { metadata, spec, status }: AnyWorkload) {
-  const template = spec?.template;
-  const containers = [...(template?.spec?.initContainers ?? []), ...(template?.spec?.containers ?? [])];
-  return {
-    kind,
-    namespace: metadata?.namespace ?? "",
-    name: metadata?.name ?? "",
-    uid: metadata?.uid ?? "",
-    resourceVersion: metadata?.resourceVersion ?? "",
-    isObserved: (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0),
-    isPaused: spec?.paused ?? false,
-    isOnDelete: spec?.updateStrategy?.type === "OnDelete",
-    replicas: kind === "daemonset" ? (status?.desiredNumberScheduled ?? 0) : (spec?.replicas ?? 1),
-    /** In the API's query form: `app=api,tier in (a,b)`. */
-    selector: toSelector(spec?.selector ?? {}),
-    /** What the controller calls the newest template; a DaemonSet does not say. */
-    revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
-    /** Of the pod template. */
-    annotations: template?.metadata?.annotations ?? {},
-    /** Init containers, sidecars among them, first. */
-    containers: containers.map(({ name, image = "" }) => ({ name, image })),
-  };
-}
-
-/** A pod, as far as figwasp reads it. */
-export type Pod = ReturnType<typeof toPod>;
-
-function toPod({ metadata, spec, status }: V1Pod) {
-  const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
-  const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
-  return {
-    name: metadata?.name ?? "",
-    ownerUid: controllerOf(metadata),
-    isTerminating: metadata?.deletionTimestamp !== undefined,
-    phase: status?.phase ?? "",
-    annotations: metadata?.annotations ?? {},
-    /** Names of Secrets; those of its ServiceAccount are among them, if it had none of its own. */
-    pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
-    /** `imageID` is empty until the container has started once. */
-    containers: containers.map(({ name, imagePullPolicy: pullPolicy = "" }) => {
-      return { name, pullPolicy, imageID: statuses.find((entry) => entry.name === name)?.imageID ?? "" };
-    }),
-  };
-}
-
-/** A Secret, as far as figwasp reads it. */
-export type Secret = ReturnType<typeof toSecret>;
-
-// The kubelet takes a docker config where type and key fit together, and passes over everything else.
-function toSecret({ type = "", data = {} }: V1Secret) {
-  const forms = { "kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg" };
-  const config = data[forms[type as keyof typeof forms]];
-  return {
-    type,
-    isOlderForm: type === "kubernetes.io/dockercfg",
-    config: config ? Buffer.from(config, "base64") : undefined,
-  };
-}
-
-function controllerOf(metadata: V1ObjectMeta | undefined): string {
-  return metadata?.ownerReferences?.find(({ controller }) => controller)?.uid ?? "";
-}
-
-function toSelector({ matchLabels = {}, matchExpressions = [] }: V1LabelSelector): string {
-  const equal = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`);
-  const rest = matchExpressions.map(({ key, operator, values = [] }) => {
-    if (operator === "Exists") return key;
-    if (operator === "DoesNotExist") return `!${key}`;
-    return `${key} ${operator.toLowerCase()} (${values.join(",")})`;
-  });
-  return [...equal, ...rest].join(",");
 }
 
 // --- Judge ---
@@ -814,7 +766,8 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
 }
 
 export type WorkloadVerdict =
-  | { kind: "restarted"; outdated: Record<string, Digest> } // to be restarted, until the restart is made
+  // To be restarted, until the restart is made; rolled out, where that was waited for.
+  | { kind: "restarted"; outdated: Record<string, Digest>; isRolledOut?: true }
   | { kind: "not converged" | "waiting" | "skipped" | "unknown"; reason: string }
   | { kind: "failed"; error: Error }
   | { kind: "current" };
@@ -901,50 +854,22 @@ function whyStuck({ name, running, resolved, isAbsent }: Outdated, pods: Pod[]):
 }
 
 // --- Report ---
-// One line a container and one a workload, such that the log alone says what was compared and why.
+// What was found. How it is told, as lines or as JSON, stands in lib/.
 
-/** What was found of a workload. */
+type Named = Pick<Workload, "kind" | "namespace" | "name">;
+
+/** What was found of a workload, or that a list of them could not be had: `deployments in shop`. */
 export interface Finding {
-  /** `deployment shop/api`. */
-  subject: string;
+  of: Named | string;
   verdict: WorkloadVerdict;
-  containers: { name: string; image: string; verdict: ContainerVerdict; podCount: number }[];
-}
-
-/** The lines of the log for one workload. */
-export function reportLines({ subject, verdict, containers }: Finding): string[] {
-  const lines = containers.map((container) => {
-    return `${subject}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
-  });
-  // Image names and annotations are their owners' own words, and the API server takes line ends in them.
-  return [...lines, `${subject}: ${describeWorkload(verdict)}`].map(printable);
-}
-
-function describeContainer({ verdict, podCount }: Finding["containers"][number]): string {
-  switch (verdict.kind) {
-    case "current":
-      return `current, resolved ${verdict.resolved}${verdict.isEquivalent ? ", another index of the same image" : ""}`;
-    case "outdated": {
-      const { running, resolved, pods } = verdict;
-      return `outdated, running ${running} in ${pods.length} of ${podCount} pods, resolved ${resolved}`;
-    }
-    default:
-      return `${verdict.kind}, ${"error" in verdict ? verdict.error.message : verdict.reason}`;
-  }
-}
-
-function describeWorkload(verdict: WorkloadVerdict): string {
-  if (verdict.kind === "restarted") return `restarted, outdated: ${Object.keys(verdict.outdated).join(", ")}`;
-  if (verdict.kind === "current") return "current, nothing to do";
-  return `${verdict.kind}, ${"error" in verdict ? verdict.error.message : verdict.reason}`;
-}
-
-/** `3 workloads: 1 restarted, 2 current`. */
-export function summaryLine(findings: Finding[]): string {
-  const counts = new Map<string, number>();
-  for (const { verdict } of findings) counts.set(verdict.kind, (counts.get(verdict.kind) ?? 0) + 1);
-  const parts = [...counts].map(([kind, count]) => `${count} ${kind}`);
-  return `${findings.length} workloads: ${parts.join(", ") || "none found"}`;
+  containers: {
+    name: string;
+    image: string;
+    verdict: ContainerVerdict;
+    podCount: number;
+    /** Where the credential comes from that its registry took: `key "ghcr.io" of Secret shop/pull`. */
+    credential?: string | undefined;
+  }[];
 }
 
 // --- Main ---
@@ -954,10 +879,12 @@ export function summaryLine(findings: Finding[]): string {
 /** Everything impure that `main` touches. */
 export interface Outside {
   fetch: Fetch;
-  connect: (fetch: Fetch) => Promise<Cluster>;
+  connect: (fetch: Fetch, where: Where) => Promise<Cluster>;
   now: () => Date;
   log: (line: string) => void;
   logError: (line: string) => void;
+  /** Leaves what `kubectl describe` shows of a pod that has ended. */
+  end?: (message: string) => Promise<void>;
   /** Ends the run; its reason says why, such as a signal of the operating system. */
   stop: AbortSignal;
 }
@@ -970,11 +897,26 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       outside.log(config.print);
       return 0;
     }
-    const findings = await run(config, outside);
-    if (findings.length !== 1) outside.log(summaryLine(findings));
-    return findings.some(isTrouble) ? 1 : 0;
+    const shared = await prepare(config, outside);
+    if (config.command === "rbac") {
+      outside.log(printRoles(await gatherRights(shared)));
+      return 0;
+    }
+    if (config.command === "doctor") {
+      const { lines, isWell } = diagnose(await examineAll(shared));
+      for (const line of lines) outside.log(line);
+      return isWell ? 0 : 1;
+    }
+    const { findings, notes } = await run(shared);
+    const exitCode = findings.some(isTrouble) ? 1 : 0;
+    const report: Report = { findings, notes, isDryRun: config.isDryRun, exitCode };
+    await outside.end?.(terminationMessage(report));
+    if (config.output === "json") outside.log(JSON.stringify(toDocument(report), undefined, 2));
+    else for (const line of closingLines(report)) outside.log(line);
+    return exitCode;
   } catch (error) {
     outside.logError(describeEnd(error));
+    await outside.end?.(describeEnd(error));
     return error instanceof ConfigError ? 2 : 1;
   }
 }
@@ -1000,11 +942,13 @@ interface Run {
   /** The docker config that is mounted, where one is. */
   mounted: Source | undefined;
   now: () => Date;
+  /** What a reader of the log may want to know while it goes on. */
+  tell: (line: string) => void;
 }
 
 const workloadsAtOnce = 4;
 
-async function run(config: Config, outside: Outside): Promise<Finding[]> {
+async function prepare(config: Config, outside: Outside): Promise<Run> {
   const deadline = new AbortController();
   const isOver = new Error(`the run has reached its deadline of ${config.runTimeoutMs / 1000} s`);
   setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
@@ -1016,26 +960,60 @@ async function run(config: Config, outside: Outside): Promise<Finding[]> {
   const ended = new Promise<never>((_resolve, reject) => {
     signal.addEventListener("abort", () => reject(new Error(`Cannot connect: ${messageOf(signal.reason)}`)));
   });
-  const cluster = await Promise.race([outside.connect(fetch), ended]);
+  const cluster = await Promise.race([outside.connect(fetch, config), ended]);
   const registry = new Registry(config, new LimitedClient(fetch, { signal }));
-  const shared: Run = { config, cluster, registry, secrets: new Map(), mounted, now: outside.now };
+  const tell = (line: string) => (config.output === "text" ? outside.log(line) : undefined);
+  return { config, cluster, registry, secrets: new Map(), mounted, now: outside.now, tell };
+}
 
+async function run(shared: Run): Promise<Pick<Report, "findings" | "notes">> {
+  const { config, registry, tell } = shared;
   const queue = await selectWorkloads(shared);
   const findings: Finding[] = [];
   const work = async () => {
     for (let next = queue.shift(); next; next = queue.shift()) {
       const finding = "verdict" in next ? next : await converge(shared, next);
       findings.push(finding);
-      for (const line of reportLines(finding)) outside.log(line);
+      for (const line of reportLines(finding, config.isDryRun)) tell(line);
     }
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
-  for (const note of registry.notes) outside.log(note);
-  return findings;
+  return { findings, notes: registry.notes };
+}
+
+// Without changing anything: each right that the smallest Role grants, and what a run would find.
+async function examineAll(shared: Run): Promise<Diagnosis> {
+  const { cluster, config } = shared;
+  const wanted = (await gatherRights(shared)).flatMap(rightsOf);
+  const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
+  const { findings, notes } = await run({ ...shared, config: { ...config, isDryRun: true }, tell: () => {} });
+  return { rights, findings, notes, aheadMs: cluster.clock.aheadMs };
+}
+
+async function podsOf({ cluster }: Run, { workload: known, kind, namespace, name }: Selected): Promise<Pod[]> {
+  const workload = known ?? (await cluster.getWorkload(kind, namespace, name));
+  const revision = await cluster.findRevision(workload);
+  return revision ? countingPods(await cluster.listPods(namespace, revision)) : [];
+}
+
+// Throws where a workload or a list of them cannot be read, unless that is what is to be found out.
+async function gatherRights(shared: Run): Promise<Selection[]> {
+  const { command, targets } = shared.config;
+  const found = await Promise.all(
+    (await selectWorkloads(shared)).map(async (selected) => {
+      if (!("name" in selected)) throw new Error(reportLines(selected, false).at(-1));
+      const pods = podsOf(shared, selected);
+      const known = command === "doctor" ? await pods.catch(() => []) : await pods;
+      const { kind, namespace, name } = selected;
+      return { kind, namespace, name, pullSecrets: known.flatMap(({ pullSecrets }) => pullSecrets) };
+    }),
+  );
+  if (found.length > 0) return toSelections(found, targets.length > 0);
+  throw new Error("Cannot tell which rights are needed: no workload was found, name one or label it");
 }
 
 /** A workload to look at, read already where it came from a list. */
-type Selected = Pick<Workload, "kind" | "namespace" | "name"> & { workload?: Workload };
+type Selected = Named & { workload?: Workload };
 
 // The named workloads, or what the selector finds of each kind; that a kind cannot be listed is a finding.
 async function selectWorkloads({ config, cluster }: Run): Promise<(Selected | Finding)[]> {
@@ -1058,45 +1036,74 @@ async function selectWorkloads({ config, cluster }: Run): Promise<(Selected | Fi
 // between, another figwasp perhaps.
 async function converge(shared: Run, selected: Selected, isSecondTry = false): Promise<Finding> {
   const { kind, namespace, name } = selected;
-  const subject = `${kind} ${namespace}/${name}`;
+  const named = { kind, namespace, name };
   try {
     const workload = selected.workload ?? (await shared.cluster.getWorkload(kind, namespace, name));
-    const finding = await examine(shared, subject, workload);
-    if (finding.verdict.kind !== "restarted") return finding;
+    const finding: Finding = { of: named, ...(await examine(shared, workload)) };
+    if (shared.config.isDryRun) return finding;
     try {
-      await restart(shared, workload, finding.verdict.outdated);
-      return finding;
+      if (finding.verdict.kind === "restarted") await restart(shared, workload, finding.verdict.outdated);
+      await announce(shared, workload, finding);
     } catch (error) {
-      if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, { kind, namespace, name }, true);
-      return { ...failure(subject, "restart", error), containers: finding.containers };
+      if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, named, true);
+      return { ...failure(named, "restart", error), containers: finding.containers };
     }
+    return shared.config.isWaiting ? await follow(shared, finding, named) : finding;
   } catch (error) {
-    return failure(subject, "read", error);
+    return failure(named, "read", error);
   }
 }
 
-function failure(subject: string, verb: string, cause: unknown): Finding {
-  const error = new Error(`Cannot ${verb} ${subject}: ${messageOf(cause)}`, { cause });
-  return { subject, verdict: { kind: "failed", error }, containers: [] };
+function failure(of: Finding["of"], verb: string, cause: unknown): Finding {
+  const error = new Error(`Cannot ${verb} ${subjectOf(of)}: ${messageOf(cause)}`, { cause });
+  return { of, verdict: { kind: "failed", error }, containers: [] };
 }
 
-async function examine(shared: Run, subject: string, workload: Workload): Promise<Finding> {
-  const { config, cluster, now } = shared;
-  const passed = reasonToPass(workload);
-  if (passed) return { subject, verdict: passed, containers: [] };
+const pollMs = 500;
 
-  const revision = await cluster.findRevision(workload);
-  const pods = revision ? countingPods(await cluster.listPods(workload.namespace, revision)) : [];
+// Follows a restart as `kubectl rollout status` does, then looks at what the new pods run.
+async function follow(shared: Run, finding: Finding, named: Named): Promise<Finding> {
+  const { verdict, containers } = finding;
+  if (verdict.kind !== "restarted") return finding;
+  let progress = "";
+  try {
+    for (;;) {
+      const workload = await shared.cluster.getWorkload(named.kind, named.namespace, named.name);
+      const { rollout } = workload;
+      if (rollout.failure !== undefined) throw new Error(rollout.failure);
+      if (rollout.isComplete) {
+        const after = await examine(shared, workload);
+        if (after.verdict.kind === "current") return { ...finding, verdict: { ...verdict, isRolledOut: true } };
+        if (after.verdict.kind === "not converged") return { of: named, ...after };
+        throw new Error(`it has rolled out, and is ${after.verdict.kind}`);
+      }
+      if (rollout.progress !== progress) shared.tell(`${subjectOf(named)}: rolling out, ${rollout.progress}`);
+      progress = rollout.progress;
+      await sleep(pollMs);
+    }
+  } catch (error) {
+    const last = progress && ` (${progress})`;
+    return { ...failure(named, "follow the rollout of", `${messageOf(error)}${last}`), containers };
+  }
+}
+
+async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "of">> {
+  const { config, now } = shared;
+  const passed = reasonToPass(workload);
+  if (passed) return { verdict: passed, containers: [] };
+
+  const pods = await podsOf(shared, { ...workload, workload });
   const containers = await Promise.all(
     workload.containers.map(async ({ name, image }) => {
       const facts = await gatherFacts(shared, workload, { name, image, pods });
-      return { name, image, verdict: judgeContainer(facts), podCount: facts.pods.length };
+      const credential = facts.lookup?.kind === "resolved" ? facts.lookup.credential : undefined;
+      return { name, image, verdict: judgeContainer(facts), podCount: facts.pods.length, credential };
     }),
   );
   const verdicts = new Map(containers.map(({ name, verdict }) => [name, verdict]));
   const { retryIntervalMs } = config;
   const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs });
-  return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers };
+  return { verdict, containers: verdict.kind === "waiting" ? [] : containers };
 }
 
 async function gatherFacts(
@@ -1169,21 +1176,17 @@ async function restart({ cluster, now }: Run, workload: Workload, outdated: Reco
   });
 }
 
-/** The real world, for the entry point below. SIGTERM and SIGINT end the run, with the report so far. */
-export function realOutside(): Outside {
-  const stop = new AbortController();
-  for (const name of ["SIGTERM", "SIGINT"] as const) {
-    process.once(name, () => stop.abort(new Error(`${name} was received`)));
+// Who may not write Events goes without; they are no part of the work.
+async function announce({ cluster, registry, now }: Run, { uid }: Workload, finding: Finding): Promise<void> {
+  const event = toEvent(finding, uid, now());
+  try {
+    if (event) await cluster.recordEvent(event);
+  } catch (error) {
+    const isExpected = [403, 409].includes(statusOf(error) ?? 0);
+    if (!isExpected) registry.note(`Cannot write an Event of ${subjectOf(finding.of)}: ${messageOf(error)}`);
   }
-  return {
-    fetch: undiciFetch,
-    connect: connectCluster,
-    now: () => new Date(),
-    log: (line) => console.log(line),
-    logError: (line) => console.error(line),
-    stop: stop.signal,
-  };
 }
 
 // Exits rather than waits for a credential plugin that is still at work.
-if (import.meta.main) void main(process.argv.slice(2), process.env, realOutside()).then((code) => process.exit(code));
+if (import.meta.main)
+  void main(process.argv.slice(2), process.env, realOutside(connectCluster)).then((code) => process.exit(code));

@@ -15,6 +15,7 @@ Feature: Restart at most once for the same digest
       Then there has been one rollout
       And the first run succeeded, and all later ones failed and said "they pull through a mirror or cache that still serves an older image"
       And the last run says "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR"
+      And the Deployment has one Event that says that it did not converge
       And the client still hears "v1"
 
     Scenario: The mirror has caught up when the retry interval has passed

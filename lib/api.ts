@@ -5,8 +5,8 @@
  */
 import { STATUS_CODES } from "node:http";
 import { HttpMethod, KubeConfig, RequestContext } from "@kubernetes/client-node";
-import { ConfigError, userAgent } from "./config.ts";
-import { type Fetch, HttpError, messageOf, parseObject, readBody } from "./transport.ts";
+import { type Config, ConfigError, userAgent } from "./config.ts";
+import { type Fetch, HttpError, messageOf, parseObject, quote, readBody } from "./transport.ts";
 
 const pageSize = 500;
 
@@ -15,21 +15,43 @@ type CallInit = { method?: string; headers?: Record<string, string>; body?: stri
 /** Asks for a path of the API server, and gives the JSON that it answers. Throws HttpError. */
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
+/** A kubeconfig file and one of its contexts, in place of those that kubectl would take. */
+export type Where = Pick<Config, "kubeconfig" | "context">;
+
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet. Throws
  *  ConfigError where there is none or it cannot be used. */
-export async function connectApi(fetch: Fetch): Promise<{ namespace: string; call: Call }> {
-  const connection = await readKubeconfig();
-  return { namespace: connection.namespace, call: (path, init = {}) => callApi(fetch, connection, path, init) };
+export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
+  const connection = await readKubeconfig(where);
+  const clock: Clock = { aheadMs: undefined };
+  const call: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
+  return { namespace: connection.namespace, call, clock };
+}
+
+export interface Api {
+  /** Where to look when no namespace is named. */
+  namespace: string;
+  call: Call;
+  clock: Clock;
+}
+
+/** How far this machine's clock is ahead of the API server's, by its latest answer; undefined before. */
+export interface Clock {
+  aheadMs: number | undefined;
 }
 
 type Connection = Awaited<ReturnType<typeof readKubeconfig>>;
 
-async function callApi(fetch: Fetch, connection: Connection, path: string, init: CallInit): Promise<unknown> {
-  const { server, headers, dispatcher } = connection;
+async function callApi(
+  fetch: Fetch,
+  { server, headers, dispatcher }: Connection,
+  { path, clock, ...init }: CallInit & { path: string; clock: Clock },
+): Promise<unknown> {
   const { method = "GET" } = init;
   const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...init.headers };
   const options = { ...init, method, headers: sent, ...(dispatcher && { dispatcher }) };
   const response = await fetch(server.replace(/\/+$/, "") + path, options);
+  const time = Date.parse(response.headers.get("date") ?? "");
+  if (!Number.isNaN(time)) clock.aheadMs = Date.now() - time;
   const body = await readBody(response, Infinity);
   if (response.ok) return JSON.parse(body.toString("utf8"));
   // The message of a Status object; a proxy in between may answer with a page of its own.
@@ -58,12 +80,20 @@ export async function listAll<T>(call: Call, path: string, labelSelector: string
 
 export type KubernetesList<T> = { items: T[] | null; metadata: { continue?: string } };
 
-async function readKubeconfig() {
+async function readKubeconfig({ kubeconfig: file, context: wanted }: Where) {
   const kubeconfig = new KubeConfig();
   try {
-    kubeconfig.loadFromDefault();
+    if (file === undefined) kubeconfig.loadFromDefault();
+    else kubeconfig.loadFromFile(file);
   } catch (cause) {
-    throw new ConfigError(`Cannot read the kubeconfig: ${messageOf(cause)}`, { cause });
+    const which = file === undefined ? "the kubeconfig" : `the kubeconfig ${quote(file)}`;
+    throw new ConfigError(`Cannot read ${which}: ${messageOf(cause)}`, { cause });
+  }
+  if (wanted !== undefined) {
+    const names = kubeconfig.getContexts().map(({ name }) => name);
+    if (!names.includes(wanted))
+      throw new ConfigError(`Cannot find context ${quote(wanted)}: one of ${names.join(", ")} is needed`);
+    kubeconfig.setCurrentContext(wanted);
   }
   const server = kubeconfig.getCurrentCluster()?.server;
   const context = kubeconfig.getContextObject(kubeconfig.getCurrentContext());

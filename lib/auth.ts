@@ -25,6 +25,11 @@ export interface Credential {
   source: string;
 }
 
+/** What tells two credentials apart. Registries give one user name to all that log in by an identity token. */
+export function identityOf({ basic, identityToken = "" }: Credential): string {
+  return `${basic} ${identityToken}`;
+}
+
 export interface Challenge {
   /** In lower case: `bearer`. */
   scheme: string;
@@ -84,9 +89,10 @@ export interface Refusal {
   hadToken: boolean;
 }
 
-/** What came of it: the answer, with what it took to get it or why it could not be had. Where that led to another host,
- *  it may be its 401. */
-export type Outcome = { answer: Answer; authorization: string } | { answer: Answer; why: string | undefined };
+/** What came of it: the answer, with what it took to get it and whose that was, or why it could not be had. Where that
+ *  led to another host, it may be its 401. */
+export type Outcome =
+  { answer: Answer; authorization: string; source: string | undefined } | { answer: Answer; why: string | undefined };
 
 /** What a run has found out about its credentials. */
 export class Logins {
@@ -183,7 +189,7 @@ export class Logins {
     const isElsewhere = new URL(next.url).origin !== new URL(answer.url).origin;
     if (isElsewhere && next.response.status === 401) {
       if (credential) this.#settle(host, credential, true);
-      return { answer: next, authorization };
+      return { answer: next, authorization, source: credential?.source };
     }
     if (realm && next.response.status === 401) {
       const wider = await this.#widerRealm(next, refusal);
@@ -193,7 +199,7 @@ export class Logins {
     const { status } = next.response;
     if (credential && !realm) this.#settle(host, credential, status !== 401);
     // The kubelet tries the next one whatever went wrong; these are how registries say that one may not see an image.
-    if (![401, 403, 404].includes(status)) return { answer: next, authorization };
+    if (![401, 403, 404].includes(status)) return { answer: next, authorization, source: credential?.source };
     return { answer: next, why: credential && `${status === 404 ? "asked" : "refused"} with ${credential.source}` };
   }
 
@@ -211,13 +217,7 @@ export class Logins {
     credential?: Credential,
   ): Promise<string | { why: string }> {
     const { host } = new URL(endpoint.base);
-    const key = JSON.stringify([
-      endpoint.base,
-      realm.url.href,
-      realm.question,
-      credential?.basic,
-      credential?.identityToken,
-    ]);
+    const key = JSON.stringify([endpoint.base, realm.url.href, realm.question, credential && identityOf(credential)]);
     if (hadToken) this.#tokens.delete(key);
     try {
       const options = { credential: realm.isTrusted ? credential : undefined, userAgent: this.#userAgent, endpoint };
@@ -232,22 +232,24 @@ export class Logins {
     }
   }
 
-  #settle(host: string, { basic }: Credential, isAccepted: boolean): void {
-    if (isAccepted) this.#accepted.add(`${host} ${basic}`);
-    else this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(basic));
+  #settle(host: string, credential: Credential, isAccepted: boolean): void {
+    const identity = identityOf(credential);
+    if (isAccepted) this.#accepted.add(`${host} ${identity}`);
+    else this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(identity));
   }
 
-  #reasonNotToSend(host: string, { basic, source }: Credential): string | undefined {
+  #reasonNotToSend(host: string, credential: Credential): string | undefined {
+    const { source } = credential;
     const refused = this.#refused.get(host);
-    if (refused?.has(basic)) return `refused before with ${source}`;
-    if (this.#accepted.has(`${host} ${basic}`)) return undefined;
+    if (refused?.has(identityOf(credential))) return `refused before with ${source}`;
+    if (this.#accepted.has(`${host} ${identityOf(credential)}`)) return undefined;
     const isEnough = (refused?.size ?? 0) >= refusalsAtMost;
     return isEnough ? `${source} not sent, since ${host} has refused ${refusalsAtMost} in this run` : undefined;
   }
 
   // A wrong credential is sent once, not by several workloads at the same time.
   async #inTurn<T>(host: string, credential: Credential | undefined, work: () => Promise<T>): Promise<T> {
-    if (!credential || this.#accepted.has(`${host} ${credential.basic}`)) return work();
+    if (!credential || this.#accepted.has(`${host} ${identityOf(credential)}`)) return work();
     const turn = (this.#turns.get(host) ?? Promise.resolve()).then(work);
     this.#turns.set(
       host,

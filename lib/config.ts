@@ -3,6 +3,7 @@
  * A mistake is a ConfigError, found before any request and answered with exit code 2.
  */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import { closest, distance } from "fastest-levenshtein";
 import { messageOf, quote } from "./transport.ts";
 
 /** The release; package.json says the same, and a test compares them. */
@@ -12,7 +13,11 @@ export const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwas
 
 export class ConfigError extends Error {}
 
+const commands = ["run", "rbac", "doctor"] as const;
+
 export interface Config {
+  /** `run` judges and restarts; `rbac` prints the rights that it needs; `doctor` checks whether all is there. */
+  command: (typeof commands)[number];
   /** The workloads that are named; none: all that the selector finds. */
   targets: { kind: Kind; name: string }[];
   /** A label selector in the API's form; empty: every workload. */
@@ -20,6 +25,15 @@ export interface Config {
   /** Absent: the pod's own namespace, else the kubeconfig context's, else `default`. */
   namespace: string | undefined;
   isAllNamespaces: boolean;
+  /** Reads and judges, and writes nothing. */
+  isDryRun: boolean;
+  /** Follows what it restarts until it has rolled out. */
+  isWaiting: boolean;
+  output: Output;
+  /** File; absent: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
+  kubeconfig: string | undefined;
+  /** Of the kubeconfig; absent: its current one. */
+  context: string | undefined;
   /** Deadline of each request, in milliseconds. */
   clientTimeoutMs: number;
   /** Deadline of the whole run, in milliseconds. */
@@ -35,6 +49,9 @@ export interface Config {
   proxies: Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
 }
 
+const outputs = ["text", "json"] as const;
+export type Output = (typeof outputs)[number];
+
 type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
 
 const settings = {
@@ -48,6 +65,11 @@ const settings = {
   all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
   namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; the pod's own, or the context's" },
   "all-namespaces": { variable: "FIGWASP_ALL_NAMESPACES", short: "A", isSwitch: true, about: "where: everywhere" },
+  "dry-run": { variable: "FIGWASP_DRY_RUN", isSwitch: true, about: "judge, and restart nothing" },
+  wait: { variable: "FIGWASP_WAIT", isSwitch: true, about: "follow the rollout, and fail where it does not complete" },
+  output: { variable: "FIGWASP_OUTPUT", short: "o", unset: "text", about: "text, or json" },
+  kubeconfig: { variable: "KUBECONFIG", about: "the kubeconfig file, as kubectl finds it" },
+  context: { variable: "FIGWASP_CONTEXT", about: "its context; the current one" },
   "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
   timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
   "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
@@ -89,10 +111,16 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
   refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
   refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
   return {
+    command: commands.find((each) => each === flags["command"]) ?? "run",
     targets,
     selector: isAll ? "" : given("selector") || settings.selector.unset,
     namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
     isAllNamespaces,
+    isDryRun: readSwitch("dry-run", given("dry-run")),
+    isWaiting: readSwitch("wait", given("wait")),
+    output: readOutput(given("output") || settings.output.unset),
+    kubeconfig: flags["kubeconfig"] || undefined,
+    context: given("context") || undefined,
     clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
     runTimeoutMs: readTimeout("timeout", given("timeout")),
     retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
@@ -109,17 +137,48 @@ function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
   for (const [name, { short, isSwitch }] of settingRows()) {
     options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
   }
+  // As kubectl has it: `--dry-run=client`, `--dry-run=none`.
+  const args = argv.flatMap((word) => word.replace(/^--dry-run=(?:client|server)$/, "--dry-run"));
   try {
-    const { values, positionals } = parseArgs({ args: [...argv], options, allowPositionals: true });
+    const known = args.filter((word) => word !== "--dry-run=none");
+    const { values, positionals } = parseArgs({ args: known, options, allowPositionals: true });
+    // A workload of such a name is told apart by its kind: `deployment/rbac`.
+    const command = ["rbac", "doctor"].includes(positionals[0] ?? "") ? positionals.shift() : undefined;
     const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
-    return { ...Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)])), ...names };
+    const flags = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
+    return { ...flags, ...names, ...(command !== undefined && { command }) };
   } catch (error) {
-    throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, --help lists the flags`);
+    const [, wrong] = /^Unknown option '(-[^']*)'/.exec(messageOf(error)) ?? [];
+    const flags = Object.keys(options).map((name) => `--${name}`);
+    const nearest = wrong?.startsWith("--") ? closest(wrong, flags) : "";
+    const hint =
+      wrong && nearest && distance(wrong, nearest) <= 3 ? `did you mean ${nearest}?` : "--help lists the flags";
+    throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, ${hint}`);
   }
 }
 
 function settingRows(): [string, Setting][] {
   return Object.entries(settings).filter(([name]) => name !== "names");
+}
+
+function code(text: string): string {
+  return `\`${text.replaceAll("|", "\\|")}\``;
+}
+
+/** The settings as a table of Markdown, for docs/configuration.md. */
+export function settingsTable(): string {
+  const rows = Object.entries<Setting>(settings).map(([name, { short, variable, about, unset }]) => {
+    const flag =
+      name === "names"
+        ? code("[KIND/]NAME…")
+        : [short && `-${short}`, `--${name}`]
+            .filter(Boolean)
+            .map((each) => code(each ?? ""))
+            .join(", ");
+    return [flag, code(variable), unset ? code(unset) : "", about.replaceAll("|", "\\|")];
+  });
+  const head = ["flag", "variable", "default", "meaning"];
+  return [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");
 }
 
 function helpText(): string {
@@ -128,6 +187,8 @@ function helpText(): string {
     return `  ${flag.padEnd(22)} ${variable.padEnd(25)} ${about}${unset ? ` (${unset})` : ""}`;
   });
   return `Usage: figwasp [[KIND/]NAME… | -l SELECTOR | --all] [-n NAMESPACE | -A]
+       figwasp rbac [the same]      print the smallest Role for these workloads
+       figwasp doctor [the same]    check rights, registries and pull policies, and change nothing
 
 Restarts Deployments, StatefulSets and DaemonSets when their image tag has moved in the registry.
 ${rows.join("\n")}
@@ -188,6 +249,10 @@ function readProxies(env: Env): Config["proxies"] {
     throw new ConfigError(`Cannot use ${name}: an http:// or https:// URL is needed`);
   };
   return { httpProxy: readUrl("HTTP_PROXY"), httpsProxy: readUrl("HTTPS_PROXY"), noProxy: read("NO_PROXY") };
+}
+
+function readOutput(text: string): Output {
+  return outputs.find((each) => each === text) ?? refuse("output", text, `one of ${outputs.join(", ")}`);
 }
 
 // In whole milliseconds, as timers want them.

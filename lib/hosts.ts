@@ -10,7 +10,7 @@ import { createSecureContext, getCACertificates, type SecureContext } from "node
 import { parse as parseToml } from "smol-toml";
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from "undici";
 import { parseGoDuration } from "./config.ts";
-import { isObject, messageOf, quote } from "./transport.ts";
+import { codeOf, isObject, messageOf, quote } from "./transport.ts";
 
 /** Where a registry's API is, and how it is reached. */
 export interface Endpoint {
@@ -299,4 +299,13 @@ function headersOf(value: unknown): Record<string, string> | undefined {
 function durationOf(value: unknown): number | undefined {
   const ms = typeof value === "string" ? parseGoDuration(value) : NaN;
   return Number.isNaN(ms) ? undefined : ms;
+}
+
+const caCodes =
+  /^(?:SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT(?:_LOCALLY)?))$/;
+
+/** What went wrong with a host, and what to do where its certificate is nobody's. */
+export function describeFailure(error: unknown, registry: string): string {
+  const hint = `: put its CA into ${registry}/ca.crt of --certs-dir (FIGWASP_CERTS_DIR), or into the system's trust store`;
+  return messageOf(error) + (caCodes.test(codeOf(error) ?? "") ? hint : "");
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
 import { connectCluster, type Workload } from "../figwasp.ts";
+import type { Where } from "../lib/api.ts";
 import { ConfigError, type Kind } from "../lib/config.ts";
 import { boundFetch, HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
@@ -9,10 +10,30 @@ import { aWorkload } from "./support/cluster.ts";
 import { folderOf } from "./support/registry.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
-const connect = () => connectCluster(boundFetch(fetch, 5000, new AbortController().signal));
+const connect = (where: Partial<Where> = {}) => {
+  const given = { kubeconfig: undefined, context: undefined, ...where };
+  return connectCluster(boundFetch(fetch, 5000, new AbortController().signal), given);
+};
 const controller = (uid: string) => ({ ownerReferences: [{ uid, controller: true }] });
 
 describe("connectCluster()", () => {
+  it("takes the kubeconfig and the context that are named", async (t) => {
+    const stub = await serveApi(t, { [`GET ${apps}/deployments/api`]: { metadata: { name: "api" } } });
+    const contexts = [
+      { name: "other", context: { cluster: "none", user: "stub", namespace: "elsewhere" } },
+      { name: "named", context: { cluster: "stub", user: "stub", namespace: "there" } },
+    ];
+    const config = { ...(JSON.parse(kubeconfigFor(stub.host)) as object), contexts, "current-context": "other" };
+    const kubeconfig = `${await folderOf(t, { named: JSON.stringify(config) })}/named`;
+    const cluster = await connect({ kubeconfig, context: "named" });
+    assert.equal(cluster.namespace, "there");
+    assert.equal((await cluster.getWorkload("deployment", "shop", "api")).name, "api");
+    await assert.rejects(connect({ kubeconfig, context: "nmaed" }), {
+      message: 'Cannot find context "nmaed": one of other, named is needed',
+    });
+    await assert.rejects(connect({ kubeconfig: "/nowhere" }), { message: /^Cannot read the kubeconfig "\/nowhere": / });
+  });
+
   it("takes the namespace from the kubeconfig's context, and its token along", async (t) => {
     const stub = await serveApi(t, { [`GET ${apps}/deployments`]: { items: [], metadata: {} } });
     const cluster = await connect();
@@ -95,6 +116,7 @@ describe("Cluster.getWorkload()", () => {
       isPaused: false,
       isOnDelete: false,
       replicas: 2,
+      rollout: { isComplete: false, progress: "0 of 2 pods updated, 0 available", failure: undefined },
       selector: "app=api",
       revision: "12",
       annotations: { a: "b" },
@@ -121,6 +143,53 @@ describe("Cluster.getWorkload()", () => {
     const annotations = { "deployment.kubernetes.io/revision": "3" };
     const { revision } = await read(t, "statefulset", { annotations, status: { updateRevision: "api-6d5" } });
     assert.equal(revision, "api-6d5");
+  });
+
+  const rollouts: [string, Kind, object, object, boolean, string][] = [
+    ["done", "deployment", {}, { replicas: 2, updatedReplicas: 2, availableReplicas: 2 }, true, "2 of 2 pods updated"],
+    ["behind", "deployment", {}, { replicas: 3, updatedReplicas: 1 }, false, "1 of 2 pods updated, 0 available, 2 old"],
+    [
+      "not rid of old pods",
+      "deployment",
+      {},
+      { replicas: 3, updatedReplicas: 2, availableReplicas: 2 },
+      false,
+      "1 old",
+    ],
+    ["done", "statefulset", {}, { replicas: 2, updatedReplicas: 2, readyReplicas: 2 }, true, "2 of 2"],
+    ["not ready", "statefulset", {}, { replicas: 2, updatedReplicas: 2, readyReplicas: 1 }, false, "1 available"],
+    [
+      "done up to its partition",
+      "statefulset",
+      { updateStrategy: { rollingUpdate: { partition: 1 } } },
+      { replicas: 2, updatedReplicas: 1, readyReplicas: 2 },
+      true,
+      "1 of 2 pods updated, 2 available",
+    ],
+    [
+      "done",
+      "daemonset",
+      {},
+      { desiredNumberScheduled: 3, updatedNumberScheduled: 3, numberAvailable: 3 },
+      true,
+      "3 of 3 pods updated, 3 available",
+    ],
+    ["behind", "daemonset", {}, { desiredNumberScheduled: 3, updatedNumberScheduled: 1 }, false, "1 of 3"],
+  ];
+  for (const [what, kind, spec, status, isComplete, progress] of rollouts) {
+    it(`sees that the rollout of a ${kind} is ${what}`, async (t) => {
+      const { rollout } = await read(t, kind, { spec, status: { observedGeneration: 3, ...status } });
+      assert.equal(rollout.isComplete, isComplete);
+      assert(rollout.progress.includes(progress), rollout.progress);
+    });
+  }
+
+  it("sees that the controller has given a rollout up, and not that of an older template", async (t) => {
+    const conditions = [{ type: "Progressing", reason: "ProgressDeadlineExceeded" }];
+    const { rollout } = await read(t, "deployment", { status: { observedGeneration: 3, conditions } });
+    assert.equal(rollout.failure, "it has exceeded its progress deadline");
+    const older = await read(t, "deployment", { status: { observedGeneration: 2, conditions } });
+    assert.deepEqual([older.rollout.failure, older.rollout.isComplete], [undefined, false]);
   });
 
   it("counts the nodes that a DaemonSet wants", async (t) => {

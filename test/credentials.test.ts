@@ -39,6 +39,15 @@ describe("credentialsFor()", () => {
     ]);
   });
 
+  it("tells two identity tokens apart that registries give under one user name", () => {
+    const basic = btoa("00000000-0000-0000-0000-000000000000:");
+    const [one, other] = ["one", "other"].map((identityToken) => {
+      return { key: "reg.io", credential: { basic, identityToken }, source: identityToken };
+    });
+    assert(one && other);
+    assert.equal(credentialsFor({ sources: [[one, other, one]], looked: [] }, "reg.io/a").length, 2);
+  });
+
   it("gives the same credential once, and passes over a key without one", () => {
     const empty = { key: "reg.io", credential: undefined, source: "z" };
     const sources = [[empty, login("reg.io", "a", "x"), login("reg.io/a", "a", "y")]];

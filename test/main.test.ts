@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
+import { YAML } from "zx";
 import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
 import type { Kind } from "../lib/config.ts";
+import type { WorkloadEvent } from "../lib/report.ts";
 import { HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
@@ -18,6 +20,7 @@ import {
   sha256,
   type StubRegistry,
 } from "./support/registry.ts";
+import { mistakesIn } from "./support/schema.ts";
 import { serve } from "./support/serve.ts";
 
 const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
@@ -25,11 +28,19 @@ const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
 interface Scene {
   workload?: Partial<Workload>;
   pods?: Pod[];
+  /** How the rollout is at each look after the PATCH; the last one stays. */
+  rollouts?: Workload["rollout"][];
+  /** After the PATCH. */
+  newPods?: Pod[];
   /** What is in the cluster besides, for a selector to find. */
   listed?: Partial<Record<Kind, () => Partial<Workload>[]>>;
   /** By name; others are not there. */
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
+  onEvent?: () => void;
+  /** `verb resource` of what a SelfSubjectAccessReview denies. */
+  denied?: string[];
+  argv?: string[];
   env?: Record<string, string>;
   /** By name of the workload; those of `pods` where it is not there. */
   podsOf?: Record<string, Pod[]>;
@@ -45,35 +56,61 @@ interface Outcome {
   lists: string[];
   /** `namespace/name` of those that were asked for. */
   secrets: string[];
+  events: WorkloadEvent[];
+  /** What is left for `kubectl describe` of figwasp's own pod. */
+  message: string;
 }
 
 /** Runs `main` against a cluster of plain data. */
 async function run({
   workload,
   pods = [],
+  rollouts = [],
+  newPods = pods,
   listed = {},
   secrets = {},
   onPatch = () => {},
+  onEvent = () => {},
+  denied = [],
+  argv = [],
   env: variables = env,
   podsOf = {},
   t,
 }: Scene): Promise<Outcome> {
-  const outcome: Outcome = { code: -1, lines: [], errors: [], patches: [], lists: [], secrets: [] };
+  const outcome: Outcome = {
+    code: -1,
+    lines: [],
+    errors: [],
+    patches: [],
+    lists: [],
+    secrets: [],
+    events: [],
+    message: "",
+  };
   const cluster: Cluster = {
     namespace: "shop",
     getWorkload: async (kind, namespace, name) => {
       if (name === "lost") throw new HttpError(404, "not found");
-      return aWorkload({ kind, namespace, name, ...workload });
+      const rollout = outcome.patches.length > 0 && (rollouts.length > 1 ? rollouts.shift() : rollouts[0]);
+      return aWorkload({ kind, namespace, name, ...workload, ...(rollout && { rollout }) });
     },
     listWorkloads: async (kind, namespace, selector) => {
       outcome.lists.push(`${kind} in ${namespace} by ${selector}`);
       return (listed[kind]?.() ?? []).map((changes) => aWorkload({ kind, ...workload, ...changes }));
     },
     findRevision: async ({ name }) => ({ ownerUid: "uid-rs2", selector: name }),
-    listPods: async (_namespace, { selector }) => podsOf[selector] ?? pods,
+    listPods: async (_namespace, { selector }) => {
+      return podsOf[selector] ?? (outcome.patches.length > 0 ? newPods : pods);
+    },
     getSecret: async (namespace, name) => {
       outcome.secrets.push(`${namespace}/${name}`);
       return secrets[name]?.();
+    },
+    clock: { aheadMs: 0 },
+    mayI: async ({ verb, resource }) => !denied.includes(`${verb} ${resource}`),
+    recordEvent: async (event) => {
+      outcome.events.push(event);
+      onEvent();
     },
     annotateTemplate: async ({ kind, namespace, name }, annotations) => {
       outcome.patches.push({ subject: `${kind} ${namespace}/${name}`, annotations });
@@ -81,7 +118,7 @@ async function run({
     },
   };
   outcome.code = await main(
-    [],
+    argv,
     { FIGWASP_CERTS_DIR: "/nowhere", ...variables },
     {
       fetch,
@@ -89,6 +126,9 @@ async function run({
       now: () => new Date("2026-11-21T10:00:00.123Z"),
       log: (line) => outcome.lines.push(line),
       logError: (line) => outcome.errors.push(line),
+      end: async (message) => {
+        outcome.message = message;
+      },
       stop: new AbortController().signal,
     },
   );
@@ -124,6 +164,197 @@ describe("main()", () => {
       "figwasp/restarted-for": JSON.stringify({ app: resolved }),
     };
     assert.deepEqual(patches, [{ subject: "deployment shop/api", annotations }]);
+  });
+
+  it("says of a restart from which digest to which, in an Event of the workload and as its last words", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v2");
+    const { events, message } = await run({ workload, pods: [podOf("v1")] });
+    const [running, resolved] = [imageOf("v1"), imageOf("v2")].map(({ body }) => sha256(body));
+    assert.equal(events.length, 1);
+    const { reason, type, message: text, involvedObject, metadata } = events[0] ?? assert.fail();
+    assert.deepEqual([reason, type, metadata.namespace], ["Restarted", "Normal", "shop"]);
+    assert.equal(text, `app (${stub.host}/app:latest) from ${running} to ${resolved}`);
+    const object = { apiVersion: "apps/v1", kind: "Deployment", namespace: "shop", name: "api", uid: "uid-api" };
+    assert.deepEqual(involvedObject, object);
+    assert.equal(message, "1 restarted\ndeployment shop/api: restarted, outdated: app");
+  });
+
+  it("goes without Events where the Role does not grant them, and notes another refusal", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const scene = (status: number) => ({
+      workload,
+      pods: [podOf("v1")],
+      onEvent: () => {
+        throw new HttpError(status, `returned ${status}`);
+      },
+    });
+    const silent = await run(scene(403));
+    assert.deepEqual([silent.code, silent.patches.length, silent.lines.length], [0, 1, 2]);
+    const noted = await run(scene(500));
+    assert.deepEqual([noted.code, noted.lines[2]], [0, "Cannot write an Event of deployment shop/api: returned 500"]);
+  });
+
+  describe("rbac", () => {
+    const pods = [aPod("p1", "v1", { pullSecrets: ["pull"] }), aPod("p2", "v1", { pullSecrets: ["pull", "other"] })];
+
+    it("prints the smallest Role for a workload, with the Secrets of its pods, and writes nothing", async () => {
+      const { code, lines, patches, events } = await run({ pods, argv: ["rbac"] });
+      assert.deepEqual([code, lines.length, patches, events], [0, 1, [], []]);
+      const documents = YAML.parseAllDocuments(lines[0] ?? "").map((each) => each.toJSON() as unknown) as {
+        kind: string;
+        metadata: object;
+        rules: object[];
+      }[];
+      assert.deepEqual(
+        documents.map(({ kind }) => kind),
+        ["ServiceAccount", "Role", "RoleBinding"],
+      );
+      assert(documents.every(({ metadata }) => "namespace" in metadata && metadata.namespace === "shop"));
+      assert.deepEqual(documents[1]?.rules, [
+        { apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["api"], verbs: ["get", "patch"] },
+        { apiGroups: ["apps"], resources: ["replicasets"], verbs: ["list"] },
+        { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
+        { apiGroups: [""], resources: ["secrets"], resourceNames: ["pull", "other"], verbs: ["get"] },
+        { apiGroups: [""], resources: ["events"], verbs: ["create"] },
+      ]);
+    });
+
+    it("grants a list where the workloads are found by one", async () => {
+      const listed = { daemonset: () => [{ name: "log" }] };
+      const { lines } = await run({ listed, argv: ["rbac", "--all"] });
+      const [, role] = YAML.parseAllDocuments(lines[0] ?? "").map((each) => each.toJSON() as unknown) as {
+        rules: object[];
+      }[];
+      assert.deepEqual(role?.rules.slice(0, 2), [
+        {
+          apiGroups: ["apps"],
+          resources: ["deployments", "statefulsets", "daemonsets"],
+          verbs: ["list", "get", "patch"],
+        },
+        { apiGroups: ["apps"], resources: ["controllerrevisions"], verbs: ["list"] },
+      ]);
+    });
+
+    it("fails where there is nothing to look after", async () => {
+      const { code, errors } = await run({ argv: ["rbac", "--all"] });
+      assert.deepEqual([code, errors.length], [1, 1]);
+      assert.match(errors[0] ?? "", /no workload was found, name one or label it$/);
+    });
+  });
+
+  describe("doctor", () => {
+    const argv = ["doctor"];
+
+    it("finds all well, and changes nothing", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const { code, lines, patches, events } = await run({ workload, pods: [podOf("v1")], argv });
+      assert.deepEqual([code, patches, events], [0, [], []], lines.join("\n"));
+      assert.equal(lines[0], "Rights");
+      assert(lines.includes("  ok  patch deployments/api in shop"));
+      assert(lines.some((line) => /^ {2}ok {2}deployment shop\/api, container app .*: outdated, running/.test(line)));
+      assert.deepEqual(lines.slice(-3), ["Clock", "  ok  as the API server's", "All is well: there is nothing to do"]);
+    });
+
+    it("finds a right that is missing, and not one that may be", async (t) => {
+      const { workload } = await aRegistry(t, "v1");
+      const denied = ["patch deployments", "create events"];
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], argv, denied });
+      assert.equal(code, 1);
+      assert(lines.includes("  NO  patch deployments/api in shop"));
+      assert(lines.includes("  --  create events in shop: not granted, so that no Event is written"));
+      const advice = "  1. Grant what is missing: figwasp rbac prints the Role";
+      assert.deepEqual(lines.slice(-2), ["What to do", advice]);
+    });
+
+    it("finds a pull policy that does not pull, and a registry that does not answer", async () => {
+      const containers = [
+        { name: "app", image: "127.0.0.1:4/app" },
+        { name: "old", image: "127.0.0.1:4/old" },
+      ];
+      const pods = [
+        aPod("p1", "", {
+          containers: [
+            { name: "app", pullPolicy: "IfNotPresent", imageID: `x@${digestOf("a")}` },
+            { name: "old", pullPolicy: "Always", imageID: `x@${digestOf("b")}` },
+          ],
+        }),
+      ];
+      const { code, lines } = await run({ workload: { containers }, pods, argv });
+      const [, , first, second] = lines.slice(lines.indexOf("What to do") - 1);
+      assert.equal(code, 1);
+      assert.match(first ?? "", /1\. See to container app of deployment shop\/api: imagePullPolicy is IfNotPresent/);
+      assert.match(second ?? "", /2\. See to container old of .*ECONNREFUSED/);
+    });
+  });
+
+  describe("with --wait", () => {
+    const rolling = { isComplete: false, progress: "1 of 2 pods updated, 0 available", failure: undefined };
+    const done = { isComplete: true, progress: "2 of 2 pods updated, 2 available", failure: undefined };
+    const waiting = { ...env, FIGWASP_WAIT: "true" };
+    const restartedFor = { "figwasp/restarted-for": JSON.stringify({ app: sha256(imageOf("v2").body) }) };
+
+    it("follows the rollout, and says that it is done", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const rollouts = [rolling, rolling, done];
+      const scene = { workload, pods: [podOf("v1")], newPods: [podOf("v2")], rollouts, env: waiting };
+      const { code, lines, patches } = await run(scene);
+      assert.deepEqual([code, patches.length], [0, 1]);
+      assert.equal(lines[0], "deployment shop/api: rolling out, 1 of 2 pods updated, 0 available");
+      assert.match(lines[1] ?? "", /: outdated, running /);
+      assert.equal(lines[2], "deployment shop/api: restarted, outdated: app; it has rolled out");
+    });
+
+    it("fails where the new pods run something else than was resolved", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const newPods = [{ ...podOf("v1"), annotations: restartedFor }];
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
+      assert.equal(code, 1);
+      assert.match(lines.at(-1) ?? "", /^deployment shop\/api: not converged, app was restarted for sha256/);
+    });
+
+    it("fails where what has rolled out cannot be told", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const newPods = [aPod("p2", "")];
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
+      assert.equal(code, 1);
+      assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is waiting$/);
+    });
+
+    it("fails where the controller gives up", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const rollouts = [rolling, { ...rolling, failure: "it has exceeded its progress deadline" }];
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], rollouts, env: waiting });
+      const why = "it has exceeded its progress deadline (1 of 2 pods updated, 0 available)";
+      assert.equal(code, 1);
+      assert.equal(
+        lines.at(-1),
+        `deployment shop/api: failed, Cannot follow the rollout of deployment shop/api: ${why}`,
+      );
+    });
+
+    it("does not wait where nothing was restarted", async (t) => {
+      const { workload } = await aRegistry(t, "v1");
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], rollouts: [rolling], env: waiting });
+      assert.deepEqual([code, lines.length], [0, 2]);
+    });
+  });
+
+  it("writes nothing in a dry run, and says what it would do", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const scene = { workload, pods: [podOf("v1")], env: { ...env, FIGWASP_DRY_RUN: "true" } };
+    const { code, lines, patches, events } = await run(scene);
+    assert.deepEqual([code, patches, events], [0, [], []]);
+    assert.equal(lines[1], "deployment shop/api: would be restarted, outdated: app");
+  });
+
+  it("gives one JSON document of its schema, and no other line, with -o json", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const scene = { workload, pods: [podOf("v1")], env: { ...env, FIGWASP_OUTPUT: "json" } };
+    const { code, lines, patches } = await run(scene);
+    assert.deepEqual([code, patches.length, lines.length], [0, 1, 1]);
+    const document = JSON.parse(lines[0] ?? "") as Record<string, unknown>;
+    assert.equal(mistakesIn(document), "");
+    assert.deepEqual(document["counts"], { restarted: 1 });
   });
 
   it("changes nothing where every pod runs the tag's digest", async (t) => {

@@ -11,12 +11,15 @@ import { betrays, type Credential, createCredential, dockerConfig } from "./cred
 import type { PrivateRegistry } from "./private-registry.ts";
 import type { HostsFolder, LocalRegistry } from "./registry.ts";
 import { ofFigwasp, Server, type ServerOptions } from "./server.ts";
+import { mistakesIn } from "../../test/support/schema.ts";
 import { shell } from "./shell.ts";
 
 /** One run of figwasp: what it printed and how it ended. */
 export interface Run {
   exitCode: number;
   log: string;
+  /** Of the log, what went to standard output. */
+  output: string;
   /** Whether a step has said that this exit code is the right one. */
   isAsserted: boolean;
 }
@@ -251,8 +254,16 @@ export class FigwaspWorld extends World {
   async run(argv: string[] = [], env: Record<string, string> = {}): Promise<Run> {
     const named = argv.length > 0 ? {} : this.#named();
     const $ = shell({ cwd: root, env: this.#env({ FIGWASP_TARGET_NAMESPACE: this.#namespace, ...named, ...env }) });
-    const { exitCode, stdall } = await $`npx tsx figwasp.ts ${argv.filter((word) => word !== "")}`.nothrow();
-    return this.#record({ exitCode: exitCode ?? -1, log: stdall });
+    const { exitCode, stdall, stdout } = await $`npx tsx figwasp.ts ${argv.filter((word) => word !== "")}`.nothrow();
+    return this.#record({ exitCode: exitCode ?? -1, log: stdall, output: stdout });
+  }
+
+  /** What a dry run finds of the scenario as it has ended, in JSON: where that is not as its schema has it. */
+  async mistakesInDocument(): Promise<string> {
+    const $ = shell({ cwd: root, env: this.#env() });
+    const limits = ["--client-timeout=5s", "--timeout=20s"];
+    const run = $`npx tsx figwasp.ts --all -n ${this.#namespace} --dry-run -o json ${limits}`;
+    return mistakesIn(JSON.parse((await run.nothrow()).stdout));
   }
 
   #named(): Record<string, string> {
@@ -319,7 +330,8 @@ export class FigwaspWorld extends World {
     const { items } = await this.get<{ items: V1Pod[] }>("pods", "--selector", `job-name=${job}`);
     assert.equal(items.length, 1, `job ${job} should have made one pod`);
     const exitCode = items[0]?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? -1;
-    return this.#record({ exitCode, log: await this.kubectl("logs", `job/${job}`) });
+    const log = await this.kubectl("logs", `job/${job}`);
+    return this.#record({ exitCode, log, output: log });
   }
 
   #record(run: Omit<Run, "isAsserted">): Run {

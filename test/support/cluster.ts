@@ -12,6 +12,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     isObserved: true,
     isPaused: false,
     isOnDelete: false,
+    rollout: { isComplete: true, progress: "2 of 2 pods updated, 2 available", failure: undefined },
     replicas: 2,
     selector: "app=api",
     revision: "2",

@@ -1,0 +1,153 @@
+/**
+ * How the findings of a run are told: a line for each container and workload, such that the log alone says what was
+ * compared and why; or one JSON document, whose schema is docs/report.schema.json.
+ */
+import { createHash } from "node:crypto";
+import type { Finding } from "../figwasp.ts";
+import { RELEASE } from "./config.ts";
+import { printable } from "./transport.ts";
+
+/** A run that has ended. */
+export interface Report {
+  findings: Finding[];
+  /** What to read beside the verdicts. */
+  notes: string[];
+  isDryRun: boolean;
+  exitCode: number;
+}
+
+/** The lines of the log for one workload. */
+export function reportLines({ of, verdict, containers }: Finding, isDryRun: boolean): string[] {
+  const subject = subjectOf(of);
+  const lines = containers.map((container) => {
+    return `${subject}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
+  });
+  // Image names and annotations are their owners' own words, and the API server takes line ends in them.
+  return [...lines, `${subject}: ${describeWorkload(verdict, isDryRun)}`].map(printable);
+}
+
+/** `deployment shop/api`. */
+export function subjectOf(of: Finding["of"]): string {
+  return typeof of === "string" ? of : `${of.kind} ${of.namespace}/${of.name}`;
+}
+
+/** The verdict of a container with what it rests on. */
+export function describeContainer({ verdict, podCount, credential }: Finding["containers"][number]): string {
+  const asked = credential === undefined ? "" : `, with ${credential}`;
+  switch (verdict.kind) {
+    case "current":
+      return `current, resolved ${verdict.resolved}${verdict.isEquivalent ? ", another index of the same image" : ""}${asked}`;
+    case "outdated": {
+      const { running, resolved, pods } = verdict;
+      return `outdated, running ${running} in ${pods.length} of ${podCount} pods, resolved ${resolved}${asked}`;
+    }
+    default:
+      return `${verdict.kind}, ${reasonOf(verdict)}`;
+  }
+}
+
+function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): string {
+  if (verdict.kind === "current") return "current, nothing to do";
+  if (verdict.kind !== "restarted") return `${verdict.kind}, ${reasonOf(verdict)}`;
+  return `${nameOf(verdict.kind, isDryRun)}, outdated: ${Object.keys(verdict.outdated).join(", ")}${verdict.isRolledOut ? "; it has rolled out" : ""}`;
+}
+
+function nameOf(kind: Finding["verdict"]["kind"], isDryRun: boolean): string {
+  return kind === "restarted" && isDryRun ? "would be restarted" : kind;
+}
+
+export function reasonOf(verdict: { reason: string } | { error: Error }): string {
+  return "error" in verdict ? verdict.error.message : verdict.reason;
+}
+
+/** What the log ends with: the notes, and `3 workloads: 1 restarted, 2 current` where it was not one. */
+export function closingLines({ findings, notes, isDryRun }: Report): string[] {
+  if (findings.length === 1) return notes;
+  const parts = Object.entries(countVerdicts(findings)).map(([kind, count]) => {
+    return `${count} ${nameOf(kind as Finding["verdict"]["kind"], isDryRun)}`;
+  });
+  return [...notes, `${findings.length} workloads: ${parts.join(", ") || "none found"}`];
+}
+
+function countVerdicts(findings: Finding[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { verdict } of findings) counts[verdict.kind] = (counts[verdict.kind] ?? 0) + 1;
+  return counts;
+}
+
+/** The document of `-o json`: one for a run, with what the lines of the log say, and the digests of every container. */
+export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Record<string, unknown> {
+  return {
+    schemaVersion: 1,
+    release: RELEASE,
+    dryRun: isDryRun,
+    exitCode,
+    counts: countVerdicts(findings),
+    workloads: findings.flatMap(describeFinding),
+    unlisted: findings.flatMap(({ of, verdict }) =>
+      typeof of === "string" ? [{ of, ...describeVerdict(verdict) }] : [],
+    ),
+    notes,
+  };
+}
+
+function describeFinding({ of, verdict, containers }: Finding): Record<string, unknown>[] {
+  if (typeof of === "string") return [];
+  const described = containers.map(({ name, image, podCount, credential, verdict: own }) => {
+    return { name, image, podCount, ...(credential !== undefined && { credential }), ...describeVerdict(own) };
+  });
+  return [{ ...of, ...describeVerdict(verdict), containers: described }];
+}
+
+// A verdict's own fields under their names, with the message of an error as its reason.
+function describeVerdict(verdict: Finding["verdict"] | Finding["containers"][number]["verdict"]) {
+  const { kind, ...fields } = verdict;
+  if (!("error" in fields)) return { verdict: kind, ...fields };
+  return { verdict: kind, reason: fields.error.message };
+}
+
+const messageLimitBytes = 4096; // of what the kubelet keeps
+
+/** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is not as it was. */
+export function terminationMessage({ findings, isDryRun }: Report): string {
+  const counts = Object.entries(countVerdicts(findings)).map(([kind, count]) => `${count} ${kind}`);
+  const told = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
+  const lines = told.map(({ of, verdict }) => `${subjectOf(of)}: ${describeWorkload(verdict, isDryRun)}`);
+  const bytes = Buffer.from([counts.join(", ") || "no workload found", ...lines.map(printable)].join("\n"));
+  return bytes
+    .subarray(0, messageLimitBytes)
+    .toString("utf8")
+    .replace(/\ufffd$/, "");
+}
+
+const kindNames = { deployment: "Deployment", statefulset: "StatefulSet", daemonset: "DaemonSet" };
+
+/** An Event of a workload, as the API takes it. */
+export type WorkloadEvent = NonNullable<ReturnType<typeof toEvent>>;
+
+/** The Event for a restart, or for one that did not help; undefined for what is no news. */
+export function toEvent({ of, verdict, containers }: Finding, uid: string, at: Date) {
+  if (typeof of === "string" || (verdict.kind !== "restarted" && verdict.kind !== "not converged")) return undefined;
+  const isRestart = verdict.kind === "restarted";
+  const changes = containers.flatMap(({ name, image, verdict: own }) => {
+    return own.kind === "outdated" ? [`${name} (${image}) from ${own.running} to ${own.resolved}`] : [];
+  });
+  const message = printable(isRestart ? changes.join("; ") : verdict.reason);
+  // Each restart is news. That the nodes still pull something else is found at each run, and is one Event.
+  const unique = isRestart
+    ? at.getTime().toString(16)
+    : createHash("sha256").update(message).digest("hex").slice(0, 16);
+  const time = `${at.toISOString().slice(0, 19)}Z`;
+  return {
+    metadata: { name: `${of.name.slice(0, 200)}.figwasp-${unique}`, namespace: of.namespace },
+    involvedObject: { apiVersion: "apps/v1", ...of, kind: kindNames[of.kind], uid },
+    reason: isRestart ? "Restarted" : "NotConverged",
+    type: isRestart ? "Normal" : "Warning",
+    message: message.slice(0, 1000), // the API takes 1,024
+    count: 1,
+    firstTimestamp: time,
+    lastTimestamp: time,
+    source: { component: "figwasp" },
+    reportingComponent: "figwasp",
+  };
+}

@@ -1,0 +1,116 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Finding } from "../figwasp.ts";
+import { closingLines, reportLines, toDocument } from "../lib/report.ts";
+import { verdicts } from "./support/cluster.ts";
+import { digestOf } from "./support/registry.ts";
+import { mistakesIn } from "./support/schema.ts";
+
+const of = { kind: "deployment", namespace: "shop", name: "api" } as const;
+const image = "ghcr.io/acme/api:1.2";
+const container = (verdict: Finding["containers"][number]["verdict"]) => ({ name: "app", image, verdict, podCount: 2 });
+const report = (findings: Finding[], more: Partial<Parameters<typeof toDocument>[0]> = {}) => {
+  return { findings, notes: [], isDryRun: false, exitCode: 0, ...more };
+};
+
+const told: [string, Finding["verdict"], Finding["containers"], RegExp[]][] = [
+  [
+    "a restart",
+    { kind: "restarted", outdated: { app: digestOf("new") } },
+    [container(verdicts.outdated)],
+    [/container app .*: outdated, running sha256:\w+ in 1 of 2 pods, resolved sha256:/, /: restarted, outdated: app$/],
+  ],
+  ["nothing to do", { kind: "current" }, [container(verdicts.current)], [/: current, resolved/, /: current, nothing/]],
+  [
+    "another index",
+    { kind: "current" },
+    [container({ ...verdicts.current, isEquivalent: true })],
+    [/: current, resolved .*, another index of the same image$/, /: current/],
+  ],
+  [
+    "which credential it took",
+    { kind: "current" },
+    [{ ...container(verdicts.current), credential: 'key "ghcr.io" of Secret shop/pull' }],
+    [/: current, resolved sha256:\w+, with key "ghcr.io" of Secret shop\/pull$/, /: current/],
+  ],
+  ["a skip", { kind: "skipped", reason: "paused" }, [], [/: skipped, paused$/]],
+  [
+    "what is unknown",
+    { kind: "unknown", reason: "cannot tell for app" },
+    [container(verdicts.unknown)],
+    [/: unknown, who knows$/, /: unknown, cannot tell for app$/],
+  ],
+  [
+    "a failure",
+    { kind: "failed", error: new Error("no answer for app") },
+    [container(verdicts.failed), container(verdicts.skipped)],
+    [/: failed, no answer$/, /: skipped, pinned by digest$/, /: failed, no answer for app$/],
+  ],
+  ["a wait", { kind: "waiting", reason: "no pod" }, [], [/: waiting, no pod$/]],
+  ["no convergence", { kind: "not converged", reason: "a mirror" }, [], [/: not converged, a mirror$/]],
+];
+
+describe("reportLines()", () => {
+  for (const [what, verdict, containers, patterns] of told) {
+    it(`tells ${what}, one line a container and one for the workload`, () => {
+      const lines = reportLines({ of, verdict, containers }, false);
+      assert.equal(lines.length, patterns.length);
+      for (const [at, pattern] of patterns.entries()) assert.match(lines[at] ?? "", pattern);
+      assert(lines.every((line) => line.startsWith("deployment shop/api")));
+    });
+  }
+
+  it("says of a dry run what would be done", () => {
+    const finding: Finding = { of, verdict: { kind: "restarted", outdated: { app: digestOf("new") } }, containers: [] };
+    assert.deepEqual(reportLines(finding, true), ["deployment shop/api: would be restarted, outdated: app"]);
+    const lines = closingLines(report([finding, finding], { isDryRun: true, notes: ["a note"] }));
+    assert.deepEqual(lines, ["a note", "2 workloads: 2 would be restarted"]);
+  });
+});
+
+describe("toDocument()", () => {
+  for (const [what, verdict, containers] of told) {
+    it(`tells ${what} as the schema has it`, () => {
+      const document = JSON.parse(JSON.stringify(toDocument(report([{ of, verdict, containers }])))) as unknown;
+      assert.equal(mistakesIn(document), "");
+    });
+  }
+
+  it("tells the digests of every container", () => {
+    const verdict = { kind: "restarted", outdated: { app: digestOf("new") } } as const;
+    const document = toDocument(report([{ of, verdict, containers: [container(verdicts.outdated)] }]));
+    assert.deepEqual(document["counts"], { restarted: 1 });
+    assert.deepEqual(document["workloads"], [
+      {
+        ...of,
+        verdict: "restarted",
+        outdated: { app: digestOf("new") },
+        containers: [
+          {
+            name: "app",
+            image,
+            podCount: 2,
+            verdict: "outdated",
+            running: digestOf("old"),
+            resolved: digestOf("new"),
+            pods: ["p1"],
+            isAbsent: false,
+          },
+        ],
+      },
+    ]);
+  });
+
+  it("tells a list that could not be had apart from workloads", () => {
+    const finding: Finding = { of: "deployments in shop", verdict: verdicts.failed, containers: [] };
+    const document = toDocument(report([finding], { exitCode: 1, notes: ["a note"] }));
+    assert.equal(mistakesIn(document), "");
+    assert.deepEqual(document["workloads"], []);
+    assert.deepEqual(document["unlisted"], [{ of: "deployments in shop", verdict: "failed", reason: "no answer" }]);
+  });
+
+  it("has a schema that refuses what it does not know", () => {
+    assert.match(mistakesIn({ ...toDocument(report([])), more: 1 }), /additional properties/);
+    assert.match(mistakesIn({ ...toDocument(report([])), exitCode: 3 }), /exitCode/);
+  });
+});
