@@ -267,12 +267,12 @@ export class Registry {
     this.#notes.add(text);
   }
 
-  /** What to read, the limits that hosts told among it: `registry-1.docker.io: 76 of 100 pulls remain, each 6 h`. */
+  /** What to read, the limits that hosts told among it: `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. */
   get notes(): string[] {
     const quotas = [...this.client.quotas].map(([host, { remaining, limit, windowSeconds }]) => {
       const each = windowSeconds && windowSeconds % 3600 === 0 ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
-      const window = windowSeconds === undefined ? "" : `, for each ${each}`;
-      return `${host}: ${remaining} of ${limit} requests that it counts remain${window}`;
+      const window = windowSeconds === undefined ? "" : `, per ${each}`;
+      return `${host}: ${remaining} of ${limit} remain of its rate limit${window}`;
     });
     return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => printable(this.logins.redact(note)));
   }
@@ -882,11 +882,12 @@ export interface Outside {
   connect: (fetch: Fetch, where: Where) => Promise<Cluster>;
   now: () => Date;
   log: (line: string) => void;
-  logError: (line: string) => void;
+  /** Absent: `log`. */
+  logError?: (line: string) => void;
   /** Leaves what `kubectl describe` shows of a pod that has ended. */
   end?: (message: string) => Promise<void>;
   /** Ends the run; its reason says why, such as a signal of the operating system. */
-  stop: AbortSignal;
+  stop?: AbortSignal;
 }
 
 /** Runs once. Resolves to the exit code: 0 judged and acted on, 1 something failed, 2 bad variable or no cluster. */
@@ -915,8 +916,9 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     else for (const line of closingLines(report)) outside.log(line);
     return exitCode;
   } catch (error) {
-    outside.logError(describeEnd(error));
-    await outside.end?.(describeEnd(error));
+    const message = describeEnd(error);
+    (outside.logError ?? outside.log)(message);
+    await outside.end?.(message);
     return error instanceof ConfigError ? 2 : 1;
   }
 }
@@ -952,7 +954,7 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   const deadline = new AbortController();
   const isOver = new Error(`the run has reached its deadline of ${config.runTimeoutMs / 1000} s`);
   setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
-  const signal = AbortSignal.any([outside.stop, deadline.signal]);
+  const signal = AbortSignal.any([deadline.signal, ...(outside.stop ? [outside.stop] : [])]);
   const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
   const dockerConfig = config.dockerConfig === undefined ? undefined : await readDockerConfig(config.dockerConfig);
   const mounted = dockerConfig && toSource(dockerConfig.file, dockerConfig.logins);

@@ -317,20 +317,20 @@ describe("a host that tells its limits", () => {
   const forms: [Record<string, string>, string[]][] = [
     [
       { "ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600" },
-      told("76 of 100 requests that it counts remain, for each 6 h"),
+      told("76 of 100 remain of its rate limit, per 6 h"),
     ],
     [
       { "x-ratelimit-limit": "3000, 3000;w=3600", "x-ratelimit-remaining": "2999" },
-      told("2999 of 3000 requests that it counts remain, for each 1 h"),
+      told("2999 of 3000 remain of its rate limit, per 1 h"),
     ],
     [
       { "x-ratelimit-limit": "60, 60;w=60", "x-ratelimit-remaining": "59" },
-      told("59 of 60 requests that it counts remain, for each 60 s"),
+      told("59 of 60 remain of its rate limit, per 60 s"),
     ],
-    [{ "ratelimit-limit": "100", "ratelimit-remaining": "0" }, told("0 of 100 requests that it counts remain")],
+    [{ "ratelimit-limit": "100", "ratelimit-remaining": "0" }, told("0 of 100 remain of its rate limit")],
     [
       { "ratelimit-limit": "10", "ratelimit-remaining": "5", "x-ratelimit-limit": "1", "x-ratelimit-remaining": "1" },
-      told("5 of 10 requests that it counts remain"),
+      told("5 of 10 remain of its rate limit"),
     ],
     [{}, []],
     [{ "ratelimit-limit": "100;w=21600" }, []],
@@ -351,7 +351,7 @@ describe("a host that tells its limits", () => {
     });
     const registry = await openRegistry(t);
     for (const name of ["a", "b"]) await registry.resolve(at(stub, name));
-    assert.deepEqual(registry.notes, [`${stub.host}: 88 of 100 requests that it counts remain`]);
+    assert.deepEqual(registry.notes, [`${stub.host}: 88 of 100 remain of its rate limit`]);
   });
 
   for (const [remaining, isAsked] of [

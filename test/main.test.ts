@@ -339,6 +339,15 @@ describe("main()", () => {
     });
   });
 
+  it("needs no more of the world than fetch, a cluster, a clock and a log", async () => {
+    const lines: string[] = [];
+    const connect = async () => assert.fail("not asked for");
+    const outside = { fetch, connect, now: () => new Date(), log: (line: string) => lines.push(line) };
+    assert.equal(await main([], { FIGWASP_CLIENT_TIMEOUT: "soon" }, outside), 2);
+    assert.equal(await main([], {}, outside), 1);
+    assert.match(lines.join("\n"), /^figwasp: Cannot use --client-timeout .*\n.*not asked for/);
+  });
+
   it("writes nothing in a dry run, and says what it would do", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const scene = { workload, pods: [podOf("v1")], env: { ...env, FIGWASP_DRY_RUN: "true" } };

@@ -59,7 +59,7 @@ const hub = {
 const hubChallenge =
   'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull"';
 const hubToken = withToken("registry-1.docker.io", "library/nginx", "auth.docker.io GET /token");
-const hubQuota = "registry-1.docker.io: 76 of 100 requests that it counts remain, for each 6 h";
+const hubQuota = "registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h";
 const ecr = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 const ecrChallenge = `Basic realm="https://${ecr}/",service="ecr.amazonaws.com"`;
 const acr = "shop.azurecr.io";
@@ -118,7 +118,7 @@ const profiles: Record<string, Profile> = {
     }),
     lines: hubToken,
     said: /: registry-1.docker.io answered 429 Too Many Requests; it is not asked again in this run$/,
-    note: "registry-1.docker.io: 0 of 100 requests that it counts remain, for each 6 h",
+    note: "registry-1.docker.io: 0 of 100 remain of its rate limit, per 6 h",
   },
   "Docker Hub, which finds an address abusive: 429 without a word, before any challenge": {
     image: "nginx",
