@@ -382,8 +382,8 @@ export class FigwaspWorld extends World {
     });
   }
 
-  /** Which of figwasp's questions for Secrets were more than it needs: a `get` of a pull secret that a pod names, and,
-   *  where that was denied, a `list` of just that one, which is what figwasp v1's Role grants. */
+  /** figwasp's questions for Secrets, except those that it may ask: `get` for a pull secret that a pod names, and where
+   *  that was denied a `list` of just that one, which is what figwasp v1's Role grants. */
   needlessSecrets(events: AuditEvent[]): AuditEvent[] {
     const asked = events.filter(({ objectRef }) => objectRef?.resource === "secrets");
     const denied = new Set<string>();
