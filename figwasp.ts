@@ -31,8 +31,8 @@ import { type AnyWorkload, controllerOf, type Pod, revisionAnnotation, type Secr
 import { toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, type Selection, toSelections } from "./lib/rbac.ts";
-import { closingLines, type Report, reportLines, subjectOf, terminationMessage } from "./lib/report.ts";
-import { toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
+import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
+import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
 import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
 import { messageOf, once, parseObject, printable, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
 
@@ -610,7 +610,8 @@ export async function connectCluster(fetch: Fetch, where: Where) {
     },
 
     /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
-    annotateTemplate: (workload: Workload, annotations: Annotations) => annotateTemplate(call, workload, annotations),
+    annotateTemplate: (workload: Workload, annotations: Annotations) =>
+      annotateTemplate(call, workload, { annotations, ...where }),
   };
 }
 
@@ -682,10 +683,14 @@ function statusOf(error: unknown): number | undefined {
 
 // With the resourceVersion the API server refuses to write where the workload is no longer the one that was
 // judged, so that two runs at once restart once.
-async function annotateTemplate(call: Call, workload: Workload, annotations: Annotations): Promise<void> {
+async function annotateTemplate(
+  call: Call,
+  workload: Workload,
+  { annotations, fieldManager }: Where & { annotations: Annotations },
+): Promise<void> {
   const { resourceVersion } = workload;
   const path = workloadPath(workload);
-  const query = "?fieldManager=figwasp";
+  const query = `?${new URLSearchParams({ fieldManager }).toString()}`;
   try {
     const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
     const headers = { "content-type": "application/strategic-merge-patch+json" };
@@ -795,23 +800,26 @@ export interface WorkloadFacts {
   containers: Map<string, ContainerVerdict>;
   now: Date;
   retryIntervalMs: number | undefined;
+  /** Under which annotation the pods tell when they were restarted. */
+  restartAnnotation?: string;
 }
 
 /** From the verdicts of the containers, by name, to that of the workload. `restarted` asks for the restart. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
-  const { pods, containers } = facts;
+  const { pods, containers, restartAnnotation = "kubectl.kubernetes.io/restartedAt" } = facts;
+  const restartTimes = pods.map(({ annotations }) => annotations[restartAnnotation]);
   const hasStarted = pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
   if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
   const all = [...containers];
   const outdated = all.flatMap(([name, verdict]) => (verdict.kind === "outdated" ? [{ name, ...verdict }] : []));
   const stuck = outdated.filter((container) => wasRestartedFor(container, pods));
-  const isRetried = stuck.length > 0 && isRetryDue(facts);
+  const isRetried = stuck.length > 0 && isRetryDue(facts, restartTimes);
   if (outdated.length > stuck.length || isRetried) {
     return { kind: "restarted", outdated: Object.fromEntries(outdated.map(({ name, resolved }) => [name, resolved])) };
   }
   const [first] = stuck;
-  if (first) return { kind: "not converged", reason: whyStuck(first, pods) };
+  if (first) return { kind: "not converged", reason: whyStuck(first, restartTimes) };
 
   const namesOf = (kind: string) => all.flatMap(([name, verdict]) => (verdict.kind === kind ? [name] : [])).join(", ");
   if (namesOf("failed")) return { kind: "failed", error: new Error(`no answer for ${namesOf("failed")}`) };
@@ -822,7 +830,6 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
 type Outdated = Extract<ContainerVerdict, { kind: "outdated" }> & { name: string };
 
-const restartedAtKey = "kubectl.kubernetes.io/restartedAt";
 const restartedForKey = "figwasp/restarted-for";
 
 // Whether its outdated pods were themselves made by figwasp's restart for this very digest.
@@ -836,14 +843,13 @@ export function restartedFor(annotations: Record<string, string>): Record<string
   return parseObject(Buffer.from(annotations[restartedForKey] ?? "")) ?? {};
 }
 
-function isRetryDue({ pods, now, retryIntervalMs }: WorkloadFacts): boolean {
-  const times = pods.map(({ annotations }) => Date.parse(annotations[restartedAtKey] ?? ""));
-  return retryIntervalMs !== undefined && times.every((time) => now.getTime() - time >= retryIntervalMs);
+function isRetryDue({ now, retryIntervalMs }: WorkloadFacts, times: (string | undefined)[]): boolean {
+  return times.every((time = "") => now.getTime() - Date.parse(time) >= (retryIntervalMs ?? Infinity));
 }
 
 // The likeliest cause first, from what the registry knows of the digest that the nodes pulled.
-function whyStuck({ name, running, resolved, isAbsent }: Outdated, pods: Pod[]): string {
-  const when = pods.map(({ annotations }) => annotations[restartedAtKey]).find((time) => time !== undefined);
+function whyStuck({ name, running, resolved, isAbsent }: Outdated, times: (string | undefined)[]): string {
+  const when = times.find((time) => time !== undefined);
   const mirror = "they pull through a mirror or cache that still serves an older image";
   const proxy = "a proxy rewrites the image, or the nodes know it by another repository's name";
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
@@ -921,17 +927,6 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     await outside.end?.(message);
     return error instanceof ConfigError ? 2 : 1;
   }
-}
-
-function isTrouble({ verdict, containers }: Finding): boolean {
-  const found = [verdict.kind, ...containers.map((container) => container.verdict.kind)];
-  return found.some((kind) => kind === "failed" || kind === "not converged");
-}
-
-// A known error is one line; a mistake of our own shows where it happened.
-function describeEnd(error: unknown): string {
-  const isKnown = error instanceof Error && !(error instanceof TypeError || error instanceof RangeError);
-  return isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
 }
 
 /** What the functions below share during a run. */
@@ -1103,8 +1098,8 @@ async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "
     }),
   );
   const verdicts = new Map(containers.map(({ name, verdict }) => [name, verdict]));
-  const { retryIntervalMs } = config;
-  const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs });
+  const { retryIntervalMs, restartAnnotation } = config;
+  const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs, restartAnnotation });
   return { verdict, containers: verdict.kind === "waiting" ? [] : containers };
 }
 
@@ -1169,11 +1164,15 @@ function toSource(source: string, logins: Login[]): Source {
 // What `kubectl rollout restart` writes, and beside it what the restart was for: template annotations reach
 // the pods, so that each pod says itself which restart it comes from. What earlier restarts of other
 // containers were for stays, or they would be restarted for the same digest again.
-async function restart({ cluster, now }: Run, workload: Workload, outdated: Record<string, Digest>): Promise<void> {
+async function restart(
+  { cluster, config, now }: Run,
+  workload: Workload,
+  outdated: Record<string, Digest>,
+): Promise<void> {
   const earlier = Object.entries(restartedFor(workload.annotations));
   const kept = earlier.filter(([name]) => workload.containers.some((container) => container.name === name));
   await cluster.annotateTemplate(workload, {
-    [restartedAtKey]: `${now().toISOString().slice(0, 19)}Z`,
+    [config.restartAnnotation]: `${now().toISOString().slice(0, 19)}Z`,
     [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
   });
 }

@@ -15,8 +15,8 @@ type CallInit = { method?: string; headers?: Record<string, string>; body?: stri
 /** Asks for a path of the API server, and gives the JSON that it answers. Throws HttpError. */
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
-/** A kubeconfig file and one of its contexts, in place of those that kubectl would take. */
-export type Where = Pick<Config, "kubeconfig" | "context">;
+/** A kubeconfig file and one of its contexts, in place of those that kubectl would take; and as whom to write. */
+export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager">;
 
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet. Throws
  *  ConfigError where there is none or it cannot be used. */

@@ -40,6 +40,10 @@ export interface Config {
   runTimeoutMs: number;
   /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
   retryIntervalMs: number | undefined;
+  /** Under which name the API server notes who wrote the annotations. */
+  fieldManager: string;
+  /** The pod-template annotation that makes the workload roll. */
+  restartAnnotation: string;
   /** Folder of `HOST/hosts.toml` files in containerd's format. */
   certsDir: string;
   /** Folder of a docker config, as Docker's own variable names it. */
@@ -73,6 +77,12 @@ const settings = {
   "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
   timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
   "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
+  "field-manager": { variable: "FIGWASP_FIELD_MANAGER", unset: "figwasp", about: "who the API server notes as writer" },
+  "restart-annotation": {
+    variable: "FIGWASP_RESTART_ANNOTATION",
+    unset: "kubectl.kubernetes.io/restartedAt",
+    about: "pod-template annotation that is set",
+  },
   "certs-dir": {
     variable: "FIGWASP_CERTS_DIR",
     unset: "/etc/figwasp/certs.d",
@@ -124,6 +134,8 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
     clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
     runTimeoutMs: readTimeout("timeout", given("timeout")),
     retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
+    fieldManager: given("field-manager") || settings["field-manager"].unset,
+    restartAnnotation: readAnnotation(given("restart-annotation") || settings["restart-annotation"].unset),
     certsDir: given("certs-dir") || settings["certs-dir"].unset,
     dockerConfig: given("docker-config") || undefined,
     tokenHosts: readTokenHosts(given("token-hosts")),
@@ -249,6 +261,12 @@ function readProxies(env: Env): Config["proxies"] {
     throw new ConfigError(`Cannot use ${name}: an http:// or https:// URL is needed`);
   };
   return { httpProxy: readUrl("HTTP_PROXY"), httpsProxy: readUrl("HTTPS_PROXY"), noProxy: read("NO_PROXY") };
+}
+
+// The API server would refuse another one only when a workload is to be restarted.
+function readAnnotation(text: string): string {
+  const isKey = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/.test(text);
+  return isKey ? text : refuse("restart-annotation", text, "an annotation's key, such as example.org/restartedAt,");
 }
 
 function readOutput(text: string): Output {

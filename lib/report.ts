@@ -151,3 +151,15 @@ export function toEvent({ of, verdict, containers }: Finding, uid: string, at: D
     reportingComponent: "figwasp",
   };
 }
+
+/** Whether somebody has to look: the exit code is 1. */
+export function isTrouble({ verdict, containers }: Finding): boolean {
+  const found = [verdict.kind, ...containers.map((container) => container.verdict.kind)];
+  return found.some((kind) => kind === "failed" || kind === "not converged");
+}
+
+/** How a run ended that could not go on: a known error is one line, a mistake of our own shows where it happened. */
+export function describeEnd(error: unknown): string {
+  const isKnown = error instanceof Error && !(error instanceof TypeError || error instanceof RangeError);
+  return isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
+}

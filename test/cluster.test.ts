@@ -11,7 +11,7 @@ import { folderOf } from "./support/registry.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
 const connect = (where: Partial<Where> = {}) => {
-  const given = { kubeconfig: undefined, context: undefined, ...where };
+  const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", ...where };
   return connectCluster(boundFetch(fetch, 5000, new AbortController().signal), given);
 };
 const controller = (uid: string) => ({ ownerReferences: [{ uid, controller: true }] });
@@ -397,6 +397,17 @@ describe("Cluster.annotateTemplate()", () => {
   const path = `${apps}/deployments/api`;
   const annotate = async () => (await connect()).annotateTemplate(aWorkload(), { b: "2" });
   const denied = { code: 403, message: 'cannot patch resource "deployments"' };
+
+  it("writes as the field manager that is given, with PATCH and PUT", async (t) => {
+    const put = { metadata: { resourceVersion: "7" }, spec: { template: {} } };
+    const stub = await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: put, [`PUT ${path}`]: {} });
+    await (await connect({ fieldManager: "flux-client-side-apply" })).annotateTemplate(aWorkload(), { b: "2" });
+    const written = stub.requests.filter(({ method }) => method !== "GET").map(({ path: asked }) => asked);
+    assert.deepEqual(
+      written,
+      Array.from({ length: 2 }, () => `${path}?fieldManager=flux-client-side-apply`),
+    );
+  });
 
   it("sends a strategic-merge PATCH of that version of the object, as field manager figwasp", async (t) => {
     const stub = await serveApi(t, { [`PATCH ${path}`]: {} });

@@ -339,6 +339,22 @@ describe("main()", () => {
     });
   });
 
+  it("sets the annotation that is wanted, and tells the time of a restart by it", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const other = { ...env, FIGWASP_RESTART_ANNOTATION: "example.org/at" };
+    const { patches } = await run({ workload, pods: [podOf("v1")], env: other });
+    const resolved = sha256(imageOf("v2").body);
+    const annotations = {
+      "example.org/at": "2026-11-21T10:00:00Z",
+      "figwasp/restarted-for": JSON.stringify({ app: resolved }),
+    };
+    assert.deepEqual(patches[0]?.annotations, annotations);
+    const again = { workload, pods: [{ ...podOf("v1"), annotations }], env: other };
+    assert.match((await run(again)).lines.at(-1) ?? "", /was restarted for .* at 2026-11-21T10:00:00Z/);
+    const due = { ...again, env: { ...other, FIGWASP_RETRY_INTERVAL: "1h" } };
+    assert.equal((await run(due)).patches.length, 0, "it is not due yet");
+  });
+
   it("needs no more of the world than fetch, a cluster, a clock and a log", async () => {
     const lines: string[] = [];
     const connect = async () => assert.fail("not asked for");
