@@ -245,8 +245,13 @@ function readTokenHosts(text: string): Map<string, string[]> {
   const hosts = new Map<string, string[]>();
   for (const pair of text.split(/[\s,]+/).filter((word) => word !== "")) {
     const [, registry = "", host = ""] = /^([a-z0-9.:[\]-]+)=([a-z0-9.:[\]-]+)$/i.exec(pair) ?? [];
-    if (!URL.canParse(`https://${host}`)) refuse("token-hosts", pair, "REGISTRY=HOST, such as r.example=auth.example,");
-    hosts.set(registry, [...(hosts.get(registry) ?? []), new URL(`https://${host}`).host]);
+    const [from, to] = [`https://${registry}`, `https://${host}`];
+    if (!URL.canParse(from) || !URL.canParse(to)) {
+      refuse("token-hosts", pair, "REGISTRY=HOST, such as r.example=auth.example,");
+    }
+    // As they are compared: in lower case, and without the port that https has anyway.
+    const key = new URL(from).host;
+    hosts.set(key, [...(hosts.get(key) ?? []), new URL(to).host]);
   }
   return hosts;
 }

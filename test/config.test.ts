@@ -80,6 +80,12 @@ describe("readConfig()", () => {
       { tokenHosts: new Map([["r.example:5000", ["auth.example", "[::1]:8443"]]]) },
     ],
     [
+      "hosts of tokens in whatever spelling",
+      ["--token-hosts=R.example:443=Auth.example:443"],
+      {},
+      { tokenHosts: new Map([["r.example", ["auth.example"]]]) },
+    ],
+    [
       "the proxy variables, in lower case first",
       [],
       { HTTP_PROXY: "proxy:3128", https_proxy: "https://a.example", HTTPS_PROXY: "http://b.example", NO_PROXY: "x" },
