@@ -24,7 +24,7 @@ import { type Call, connectApi, type KubernetesList, listAll, type Where } from 
 import { type Credential, identityOf, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
 import { type Diagnosis, diagnose } from "./lib/doctor.ts";
-import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
+import { isForAnybody, type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
 import { type AnyWorkload, controllerOf, type Pod, revisionAnnotation, type Secret } from "./lib/objects.ts";
@@ -1148,7 +1148,11 @@ async function readLogins({ cluster, registry, mounted }: Run, namespace: string
     if (!secret) return without(`${source} is not there`);
     const { type, config, isOlderForm } = secret;
     if (!config) return without(`${source} of type ${quote(type)} is no docker config`);
-    return toSource(source, parseDockerConfig(config, isOlderForm));
+    const logins = parseDockerConfig(config, isOlderForm);
+    for (const { key } of logins.filter((login) => isForAnybody(login.key))) {
+      registry.note(`key ${quoteKey(key)} of ${source} gives its credential to registries of whatever owner`);
+    }
+    return toSource(source, logins);
   } catch (cause) {
     if (cause instanceof HttpError && cause.status === 403)
       return without(`${source} may not be read: ${cause.message}`);

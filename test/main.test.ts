@@ -648,6 +648,13 @@ describe("main() and the Secrets that pods name", () => {
     assert.deepEqual(read.toSorted(), ["other/a", "other/b", "shop/a", "shop/b"]);
   });
 
+  it("notes a key that gives its credential to registries of whatever owner", async (t) => {
+    const { workload } = await aRegistry(t, "v1");
+    const secrets = { a: () => secretOf('{"auths":{"*.io":{},"ghcr.io":{}}}') };
+    const { lines } = await run({ workload, pods: [naming(podOf("v1"), "a")], secrets, t });
+    assert.equal(lines.at(-1), 'key "*.io" of Secret shop/a gives its credential to registries of whatever owner');
+  });
+
   it("reads no Secret where no registry is asked", async (t) => {
     const { stub, workload } = await aRegistry(t, "v2");
     const image = `${stub.host}/app:latest`;
