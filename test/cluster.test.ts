@@ -375,6 +375,12 @@ describe("Cluster.getSecret()", () => {
     });
   }
 
+  it("passes over a docker config that is empty", async (t) => {
+    const data = { ".dockerconfigjson": "" };
+    await serveApi(t, { [`GET ${path}/pull`]: { type: "kubernetes.io/dockerconfigjson", data } });
+    assert.equal((await read())?.config, undefined);
+  });
+
   it("is undefined for a Secret that is not there", async (t) => {
     await serveApi(t, {});
     assert.equal(await read(), undefined);

@@ -36,15 +36,17 @@ describe("docs/configuration.md", () => {
   });
 });
 
-describe("docs/security.md", () => {
-  it("names tests as they are called", async () => {
-    const links = (await linksOf("docs/security.md")).filter(({ file }) => /^(?:test|features|step-)/.test(file));
-    assert(links.length > 20);
-    for (const { text, file } of links) {
-      assert((await readFile(file, "utf8")).includes(text), `${file} has no ${JSON.stringify(text)}`);
-    }
+for (const page of ["docs/security.md", "docs/registries.md"]) {
+  describe(page, () => {
+    it("names tests as they are called", async () => {
+      const links = (await linksOf(page)).filter(({ file }) => /^(?:test|features|step-)/.test(file));
+      assert(links.length > 20);
+      for (const { text, file } of links) {
+        assert((await readFile(file, "utf8")).includes(text), `${file} has no ${JSON.stringify(text)}`);
+      }
+    });
   });
-});
+}
 
 describe("docs/how-it-decides.md", () => {
   it("names scenarios as they are called", async () => {

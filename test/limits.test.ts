@@ -89,6 +89,16 @@ describe("a host whose trouble may pass", () => {
     });
   }
 
+  it("is left alone for longer before the third try than before the second", async (t) => {
+    const stub = await serve(t, refuse(503));
+    const times: number[] = [];
+    const fetch: Fetch = (url, init) => (times.push(performance.now()), realFetch(url, init));
+    await assert.rejects((await openRegistry(t, { fetch, delayMs: 40 })).resolve(at(stub)), /503/);
+    const [first = 0, second = 0, third = 0] = times;
+    // 40 ms and 120 ms, each from a half of it on, so that many who are refused at once do not come back at once.
+    assert(second - first >= 19 && third - second >= 59, times.join());
+  });
+
   it("is tried once where nothing listens", async (t) => {
     const { fetch, count } = counting(realFetch);
     const registry = await openRegistry(t, { fetch });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { describe, it, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fetch } from "undici";
 import { YAML } from "zx";
 import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
@@ -9,7 +10,7 @@ import type { WorkloadEvent } from "../lib/report.ts";
 import { HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
-import { behind, digest, giving, refusing, routes } from "./support/doors.ts";
+import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
 import { heard, type Login, plant, plantToken } from "./support/leaks.ts";
 import {
   digestOf,
@@ -21,7 +22,7 @@ import {
   type StubRegistry,
 } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
-import { serve } from "./support/serve.ts";
+import { type Answer, serve } from "./support/serve.ts";
 
 const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
 
@@ -448,6 +449,14 @@ describe("main()", () => {
     assert.match(lines[1] ?? "", /^deployment shop\/api: failed, no answer for app$/);
   });
 
+  it("fails without a restart where the registry does not have the tag: new pods could not pull it", async (t) => {
+    const { stub } = await aRegistry(t, "v2");
+    const workload = { containers: [{ name: "app", image: `${stub.host}/app:gone` }] };
+    const { code, lines, patches } = await run({ workload, pods: [podOf("v1")] });
+    assert.deepEqual([code, patches], [1, []]);
+    assert.match(lines[0] ?? "", /returned 404 Not Found \(MANIFEST_UNKNOWN\)$/);
+  });
+
   it("restarts for one container, and still fails, where the lookup of another failed", async (t) => {
     const { stub } = await aRegistry(t, "v2");
     const containers = [
@@ -536,6 +545,28 @@ describe("main()", () => {
     assert.deepEqual([code, patches.length], [1, 1]);
     const reason = "Cannot list deployments in shop: cannot list deployments";
     assert(lines.includes(`deployments in shop: failed, ${reason}`));
+  });
+
+  it("looks at four workloads at once, and not five", async (t) => {
+    let underWay = 0;
+    let most = 0;
+    const four = Promise.withResolvers<void>();
+    const answers: Answer = async (request, response) => {
+      most = Math.max(most, ++underWay);
+      if (underWay === 4) four.resolve();
+      await four.promise;
+      await sleep(20);
+      underWay--;
+      await holding()(request, response);
+    };
+    // A registry each, so that none of them keeps the others waiting.
+    const stubs = await Promise.all(Array.from({ length: 8 }, () => serve(t, answers)));
+    const listed = {
+      deployment: () =>
+        stubs.map(({ host }, at) => ({ name: `w${at}`, containers: [{ name: "app", image: `${host}/app` }] })),
+    };
+    const { code } = await run({ pods: [podOf("v1")], listed, env: {} });
+    assert.deepEqual([code, most], [0, 4]);
   });
 
   it("asks once for an image that several workloads run", async (t) => {

@@ -52,6 +52,52 @@ describe("Registry.resolve()", () => {
     stub.manifests.set("latest", imageOf("v1"));
     assert.equal(await (await openRegistry(t)).resolve(stub.reference("latest")), sha256(imageOf("v1").body));
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    const [head, get] = stub.requests.map(({ headers }) => headers.accept);
+    assert.equal(get, head);
+  });
+
+  it("hashes the bytes of a GET, whatever digest stands beside them", async (t) => {
+    const { type, body } = imageOf("v1");
+    const spaced = `${body}\n `;
+    const stub = await serve(t, ({ method }, response) => {
+      if (method === "HEAD") return void response.writeHead(200, { "content-type": type }).end();
+      response.writeHead(200, { "content-type": type, "docker-content-digest": digestOf("wrong") }).end(spaced);
+    });
+    assert.equal(await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), sha256(spaced));
+  });
+
+  for (const status of [403, 404, 405]) {
+    it(`asks with a GET where a HEAD is answered with ${status}`, async (t) => {
+      const { type, body } = imageOf("v1");
+      const stub = await serve(t, ({ method }, response) => {
+        if (method === "HEAD") return void response.writeHead(status).end();
+        response.writeHead(200, { "content-type": type }).end(body);
+      });
+      assert.equal(await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), sha256(body));
+      assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", "GET /v2/app/manifests/latest"]);
+    });
+  }
+
+  it("waits for no body after a HEAD that tells its length", async (t) => {
+    const stub = await serve(t, (_request, response) => {
+      response.writeHead(200, { "docker-content-digest": digestOf("v1"), "content-length": 4096 }).end();
+    });
+    const registry = await openRegistry(t);
+    for (const tag of ["one", "two", "three"]) {
+      assert.equal(await registry.resolve(parseReference(`${stub.host}/app:${tag}`)), digestOf("v1"));
+    }
+    assert.deepEqual(
+      stub.requests.map(({ method }) => method),
+      ["HEAD", "HEAD", "HEAD"],
+    );
+  });
+
+  it("takes a content type with parameters", async (t) => {
+    const stub = await serve(t, (_request, response) => {
+      const type = `${types.index}; charset=utf-8`;
+      response.writeHead(200, { "docker-content-digest": digestOf("v1"), "content-type": type }).end();
+    });
+    assert.equal(await (await openRegistry(t)).resolve(parseReference(`${stub.host}/app`)), digestOf("v1"));
   });
 
   const refusals: [string, number, Record<string, string>, RegExp][] = [
@@ -64,10 +110,28 @@ describe("Registry.resolve()", () => {
       /the digest "sha512:abc", a sha256/,
     ],
     [
+      "a digest of another algorithm, in full",
+      200,
+      { "docker-content-digest": `sha512:${"0123456789abcdef".repeat(8)}` },
+      /the digest "sha512:[0-9a-f]{128}", a sha256/,
+    ],
+    [
+      "a digest in upper case",
+      200,
+      { "docker-content-digest": `sha256:${"0123456789ABCDEF".repeat(4)}` },
+      /the digest "sha256:[0-9A-F]{64}", a sha256/,
+    ],
+    [
       "a schema-1 manifest",
       200,
       { "content-type": "application/vnd.docker.distribution.manifest.v1+prettyjws" },
       /outdated type "application\/vnd.docker.distribution.manifest.v1\+prettyjws"/,
+    ],
+    [
+      "a schema-1 manifest, by a type with parameters",
+      200,
+      { "content-type": "application/vnd.docker.distribution.manifest.v1+json; charset=utf-8" },
+      /outdated type "application\/vnd.docker.distribution.manifest.v1\+json; charset=utf-8"/,
     ],
   ];
   for (const [what, status, headers, message] of refusals) {
@@ -210,6 +274,9 @@ describe("Registry and its hosts folder", () => {
     ["[::1]:4/app", "http://[::1]:4/v2/app"],
     ["localhost/app", "https://localhost/v2/app"],
     ["localhost:443/app", "https://localhost:443/v2/app"],
+    ["127.0.0.1/app", "https://127.0.0.1/v2/app"],
+    ["[2001:db8::1]:4/app", "https://[2001:db8::1]:4/v2/app"],
+    ["my127.0.0.1registry.test:4/app", "https://my127.0.0.1registry.test:4/v2/app"],
     ["127.0.0.1.evil.test:4/app", "https://127.0.0.1.evil.test:4/v2/app"],
     ["localhost.evil.test:4/app", "https://localhost.evil.test:4/v2/app"],
     ["evil-localhost:4/app", "https://evil-localhost:4/v2/app"],
