@@ -15,11 +15,12 @@ Feature: Follow images in private registries
       When figwasp runs as a Job
       Then the client comes to hear "v2"
       And the API server was asked for exactly this:
-        | get   | deployments |
-        | list  | replicasets |
-        | list  | pods        |
-        | get   | secrets     |
-        | patch | deployments |
+        | get    | deployments |
+        | list   | replicasets |
+        | list   | pods        |
+        | get    | secrets     |
+        | patch  | deployments |
+        | create | events      |
 
     Scenario: The ServiceAccount of the pods has the pull secret
       Given the repository is in a private registry
