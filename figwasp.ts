@@ -34,7 +34,17 @@ import { printRoles, type Right, rightsOf, type Selection, toSelections } from "
 import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
 import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
-import { messageOf, once, parseObject, printable, quote, readBody, send, withoutQuery } from "./lib/transport.ts";
+import {
+  messageOf,
+  once,
+  parseObject,
+  printable,
+  quote,
+  readBody,
+  send,
+  statusOf,
+  withoutQuery,
+} from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
 export type { Pod, Secret, Workload } from "./lib/objects.ts";
@@ -551,8 +561,8 @@ function sha256(body: Buffer): Digest {
 }
 
 // --- Cluster ---
-// The reads and the one write; each method is a verb of the Role in deploy/. How the API server is found and asked
-// stands in lib/.
+// The reads, the one change, and an Event that says so; each method is a verb of the Role in deploy/, or asks for one.
+// How the API server is found and asked stands in lib/.
 
 // A ReplicaSet holds a template as large as the Deployment's; only its metadata is of use.
 const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
@@ -598,15 +608,14 @@ export async function connectCluster(fetch: Fetch, where: Where) {
       const resourceAttributes = { namespace, verb, group, resource, name };
       const body = JSON.stringify({ spec: { resourceAttributes } });
       const path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-      const review = await call(path, { method: "POST", headers: { "content-type": "application/json" }, body });
+      const review = await call(path, { method: "POST", body });
       return (review as V1SelfSubjectAccessReview).status?.allowed === true;
     },
 
     /** For `kubectl describe`. Status 403: the Role does not grant it; 409: an Event of this name is there still. */
     async recordEvent(event: WorkloadEvent): Promise<void> {
-      const headers = { "content-type": "application/json" };
       const path = `/api/v1/namespaces/${event.metadata.namespace}/events`;
-      await call(path, { method: "POST", headers, body: JSON.stringify(event) });
+      await call(path, { method: "POST", body: JSON.stringify(event) });
     },
 
     /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
@@ -677,10 +686,6 @@ function refuseAs(refused: unknown, error: unknown): never {
   throw statusOf(error) === 403 ? refused : error;
 }
 
-function statusOf(error: unknown): number | undefined {
-  return error instanceof HttpError ? error.status : undefined;
-}
-
 // With the resourceVersion the API server refuses to write where the workload is no longer the one that was
 // judged, so that two runs at once restart once.
 async function annotateTemplate(
@@ -705,8 +710,7 @@ async function annotateTemplate(
     if (raw.metadata.resourceVersion !== resourceVersion) throw new HttpError(409, `${path} has changed in between`);
     const { template } = raw.spec;
     template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, ...annotations } };
-    const headers = { "content-type": "application/json" };
-    const put = call(path + query, { method: "PUT", headers, body: JSON.stringify(raw) });
+    const put = call(path + query, { method: "PUT", body: JSON.stringify(raw) });
     await put.catch((error: unknown) => refuseAs(refused, error));
   }
 }
@@ -1154,8 +1158,7 @@ async function readLogins({ cluster, registry, mounted }: Run, namespace: string
     }
     return toSource(source, logins);
   } catch (cause) {
-    if (cause instanceof HttpError && cause.status === 403)
-      return without(`${source} may not be read: ${cause.message}`);
+    if (statusOf(cause) === 403) return without(`${source} may not be read: ${messageOf(cause)}`);
     throw new Error(`Cannot use ${source}: ${messageOf(cause)}`, { cause });
   }
 }

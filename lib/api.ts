@@ -6,7 +6,7 @@
 import { STATUS_CODES } from "node:http";
 import { HttpMethod, KubeConfig, RequestContext } from "@kubernetes/client-node";
 import { type Config, ConfigError, userAgent } from "./config.ts";
-import { type Fetch, HttpError, messageOf, parseObject, quote, readBody } from "./transport.ts";
+import { type Fetch, HttpError, messageOf, parseObject, quote, readBody, statusOf, withoutQuery } from "./transport.ts";
 
 const pageSize = 500;
 
@@ -47,7 +47,8 @@ async function callApi(
   { path, clock, ...init }: CallInit & { path: string; clock: Clock },
 ): Promise<unknown> {
   const { method = "GET" } = init;
-  const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...init.headers };
+  const type = init.body === undefined ? {} : { "content-type": "application/json" };
+  const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...type, ...init.headers };
   const options = { ...init, method, headers: sent, ...(dispatcher && { dispatcher }) };
   const response = await fetch(server.replace(/\/+$/, "") + path, options);
   const time = Date.parse(response.headers.get("date") ?? "");
@@ -57,7 +58,7 @@ async function callApi(
   // The message of a Status object; a proxy in between may answer with a page of its own.
   const { message } = parseObject(body) ?? {};
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-  throw new HttpError(response.status, `${method} ${path.split("?")[0]} returned ${response.status}: ${reason}`);
+  throw new HttpError(response.status, `${method} ${withoutQuery(path)} returned ${response.status}: ${reason}`);
 }
 
 /** All of a list, in pages. The API server forgets a list after some minutes and then answers 410: it starts over. */
@@ -71,7 +72,7 @@ export async function listAll<T>(call: Call, path: string, labelSelector: string
       items.push(...(page.items ?? []));
       token = page.metadata.continue || undefined;
     } catch (error) {
-      if (!(error instanceof HttpError && error.status === 410 && ++expired < 3)) throw error;
+      if (statusOf(error) !== 410 || ++expired === 3) throw error;
       [items, token] = [[], ""];
     }
   }

@@ -13,7 +13,7 @@ import {
   parseAddress,
   parseObject,
 } from "./transport.ts";
-import { once, printable, readBody, refuseInward } from "./transport.ts";
+import { once, printable, readBody, refuseInward, statusOf } from "./transport.ts";
 
 /** What a docker config holds for a registry. */
 export interface Credential {
@@ -226,9 +226,9 @@ export class Logins {
       if (credential) this.#settle(host, credential, true);
       return token;
     } catch (error) {
-      if (!(error instanceof HttpError && (error.status === 401 || error.status === 403))) throw error;
+      if (![401, 403].includes(statusOf(error) ?? 0)) throw error;
       if (credential) this.#settle(host, credential, false);
-      return { why: error.message + (credential ? ` with ${credential.source}` : "") };
+      return { why: messageOf(error) + (credential ? ` with ${credential.source}` : "") };
     }
   }
 

@@ -37,6 +37,11 @@ export class HttpError extends Error {
   }
 }
 
+/** The status of an HttpError; undefined for anything else that was thrown. */
+export function statusOf(error: unknown): number | undefined {
+  return error instanceof HttpError ? error.status : undefined;
+}
+
 /** Down to what happened: undici says no more than "fetch failed", Node tries several addresses at once. */
 export function reasonOf(error: unknown): string {
   return messageOf(rootOf(error));
