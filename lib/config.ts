@@ -13,11 +13,11 @@ export const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwas
 
 export class ConfigError extends Error {}
 
-const commands = ["run", "rbac", "doctor"] as const;
+const commands = ["rbac", "doctor"] as const;
 
 export interface Config {
   /** `run` judges and restarts; `rbac` prints the rights that it needs; `doctor` checks whether all is there. */
-  command: (typeof commands)[number];
+  command: "run" | (typeof commands)[number];
   /** The workloads that are named; none: all that the selector finds. */
   targets: { kind: Kind; name: string }[];
   /** A label selector in the API's form; empty: every workload. */
@@ -50,6 +50,7 @@ export interface Config {
   dockerConfig: string | undefined;
   /** Further hosts, by registry host, that its credential may be sent to for a token. */
   tokenHosts: Map<string, string[]>;
+  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY; an empty one is none. */
   proxies: Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
 }
 
@@ -150,12 +151,14 @@ function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
     options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
   }
   // As kubectl has it: `--dry-run=client`, `--dry-run=none`.
-  const args = argv.flatMap((word) => word.replace(/^--dry-run=(?:client|server)$/, "--dry-run"));
+  const args = argv.map((word) => word.replace(/^--dry-run=(?:client|server)$/, "--dry-run"));
+  const isNone = args.includes("--dry-run=none");
   try {
     const known = args.filter((word) => word !== "--dry-run=none");
     const { values, positionals } = parseArgs({ args: known, options, allowPositionals: true });
+    if (isNone) values["dry-run"] = false;
     // A workload of such a name is told apart by its kind: `deployment/rbac`.
-    const command = ["rbac", "doctor"].includes(positionals[0] ?? "") ? positionals.shift() : undefined;
+    const command = commands.some((each) => each === positionals[0]) ? positionals.shift() : undefined;
     const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
     const flags = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
     return { ...flags, ...names, ...(command !== undefined && { command }) };
@@ -180,14 +183,8 @@ function code(text: string): string {
 /** The settings as a table of Markdown, for docs/configuration.md. */
 export function settingsTable(): string {
   const rows = Object.entries<Setting>(settings).map(([name, { short, variable, about, unset }]) => {
-    const flag =
-      name === "names"
-        ? code("[KIND/]NAME…")
-        : [short && `-${short}`, `--${name}`]
-            .filter(Boolean)
-            .map((each) => code(each ?? ""))
-            .join(", ");
-    return [flag, code(variable), unset ? code(unset) : "", about.replaceAll("|", "\\|")];
+    const spellings = name === "names" ? ["[KIND/]NAME…"] : [...(short ? [`-${short}`] : []), `--${name}`];
+    return [spellings.map(code).join(", "), code(variable), unset ? code(unset) : "", about.replaceAll("|", "\\|")];
   });
   const head = ["flag", "variable", "default", "meaning"];
   return [head, head.map(() => "---"), ...rows].map((cells) => `| ${cells.join(" | ")} |`).join("\n");

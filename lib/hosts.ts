@@ -9,7 +9,7 @@ import { resolve } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { parse as parseToml } from "smol-toml";
 import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from "undici";
-import { parseGoDuration } from "./config.ts";
+import { type Config, parseGoDuration } from "./config.ts";
 import { codeOf, isObject, messageOf, quote } from "./transport.ts";
 
 /** Where a registry's API is, and how it is reached. */
@@ -29,16 +29,13 @@ export interface Endpoint {
   otherDispatcher: Dispatcher;
 }
 
-/** HTTP_PROXY, HTTPS_PROXY and NO_PROXY; an empty one is none. */
-export type Proxies = Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
-
 /** The hosts of registries, from a folder in containerd's format. */
 export class Hosts {
   readonly #folder: string;
-  readonly #proxies: Proxies;
+  readonly #proxies: Config["proxies"];
   readonly #byDefault: Dispatcher;
 
-  constructor(folder: string, proxies: Proxies) {
+  constructor(folder: string, proxies: Config["proxies"]) {
     this.#folder = folder;
     this.#proxies = proxies;
     this.#byDefault = this.#newDispatcher({});

@@ -66,6 +66,7 @@ describe("readConfig()", () => {
     ["a dry run", ["--dry-run"], {}, { isDryRun: true }],
     ["a dry run as kubectl has it", ["--dry-run=client"], {}, { isDryRun: true }],
     ["no dry run as kubectl has it", ["--dry-run=none"], {}, { isDryRun: false }],
+    ["no dry run by flag over its variable", ["--dry-run=none"], { FIGWASP_DRY_RUN: "true" }, { isDryRun: false }],
     ["a dry run by variable", [], { FIGWASP_DRY_RUN: "true" }, { isDryRun: true }],
     ["an output", ["-o", "json"], {}, { output: "json" }],
     ["a kubeconfig and a context", ["--kubeconfig=k", "--context", "c"], {}, { kubeconfig: "k", context: "c" }],
