@@ -52,7 +52,7 @@ function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): strin
   return `${nameOf(verdict.kind, isDryRun)}, outdated: ${Object.keys(verdict.outdated).join(", ")}${verdict.isRolledOut ? "; it has rolled out" : ""}`;
 }
 
-function nameOf(kind: Finding["verdict"]["kind"], isDryRun: boolean): string {
+function nameOf(kind: string, isDryRun: boolean): string {
   return kind === "restarted" && isDryRun ? "would be restarted" : kind;
 }
 
@@ -63,10 +63,12 @@ export function reasonOf(verdict: { reason: string } | { error: Error }): string
 /** What the log ends with: the notes, and `3 workloads: 1 restarted, 2 current` where it was not one. */
 export function closingLines({ findings, notes, isDryRun }: Report): string[] {
   if (findings.length === 1) return notes;
-  const parts = Object.entries(countVerdicts(findings)).map(([kind, count]) => {
-    return `${count} ${nameOf(kind as Finding["verdict"]["kind"], isDryRun)}`;
-  });
-  return [...notes, `${findings.length} workloads: ${parts.join(", ") || "none found"}`];
+  return [...notes, `${findings.length} workloads: ${describeCounts(findings, isDryRun) || "none found"}`];
+}
+
+function describeCounts(findings: Finding[], isDryRun: boolean): string {
+  const counts = Object.entries(countVerdicts(findings));
+  return counts.map(([kind, count]) => `${count} ${nameOf(kind, isDryRun)}`).join(", ");
 }
 
 function countVerdicts(findings: Finding[]): Record<string, number> {
@@ -110,10 +112,10 @@ const messageLimitBytes = 4096; // of what the kubelet keeps
 
 /** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is not as it was. */
 export function terminationMessage({ findings, isDryRun }: Report): string {
-  const counts = Object.entries(countVerdicts(findings)).map(([kind, count]) => `${count} ${kind}`);
+  const counts = describeCounts(findings, isDryRun) || "no workload found";
   const told = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
   const lines = told.map(({ of, verdict }) => `${subjectOf(of)}: ${describeWorkload(verdict, isDryRun)}`);
-  const bytes = Buffer.from([counts.join(", ") || "no workload found", ...lines.map(printable)].join("\n"));
+  const bytes = Buffer.from([counts, ...lines.map(printable)].join("\n"));
   return bytes
     .subarray(0, messageLimitBytes)
     .toString("utf8")

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Finding } from "../figwasp.ts";
-import { closingLines, reportLines, toDocument } from "../lib/report.ts";
+import { closingLines, reportLines, terminationMessage, toDocument } from "../lib/report.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
@@ -59,6 +59,21 @@ describe("reportLines()", () => {
       assert(lines.every((line) => line.startsWith("deployment shop/api")));
     });
   }
+
+  it("leaves the counts and what is not as it was, in a dry run too", () => {
+    const restarted: Finding = {
+      of,
+      verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
+      containers: [],
+    };
+    const findings: Finding[] = [restarted, { of, verdict: { kind: "current" }, containers: [] }];
+    const left = (isDryRun: boolean) => terminationMessage(report(findings, { isDryRun })).split("\n");
+    assert.deepEqual(left(false), ["1 restarted, 1 current", "deployment shop/api: restarted, outdated: app"]);
+    const [counts, line] = left(true);
+    assert.equal(counts, "1 would be restarted, 1 current");
+    assert.equal(line, "deployment shop/api: would be restarted, outdated: app");
+    assert.equal(terminationMessage(report([])), "no workload found");
+  });
 
   it("says of a dry run what would be done", () => {
     const finding: Finding = { of, verdict: { kind: "restarted", outdated: { app: digestOf("new") } }, containers: [] };
