@@ -27,24 +27,14 @@ import { type Diagnosis, diagnose } from "./lib/doctor.ts";
 import { isForAnybody, type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
-import { type AnyWorkload, controllerOf, type Pod, revisionAnnotation, type Secret } from "./lib/objects.ts";
-import { toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
+import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
+import { type Secret, toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, type Selection, toSelections } from "./lib/rbac.ts";
 import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
-import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject } from "./lib/transport.ts";
-import {
-  messageOf,
-  once,
-  parseObject,
-  printable,
-  quote,
-  readBody,
-  send,
-  statusOf,
-  withoutQuery,
-} from "./lib/transport.ts";
+import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject, once } from "./lib/transport.ts";
+import { messageOf, parseObject, printable, quote, readBody, send, statusOf, withoutQuery } from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
 export type { Pod, Secret, Workload } from "./lib/objects.ts";
@@ -418,13 +408,15 @@ export class Repository {
 
 // Where no key of the pods is for an image that was refused.
 function whyNone(error: unknown, image: string, keyring: Keyring): string {
-  const { registry, ...named } = parseReference(image);
+  const reference = parseReference(image);
   const status = statusOf(error);
   if (status !== 401 && status !== 403) return "";
-  if (credentialsFor(keyring, nameOf({ registry, ...named })).length > 0) return "";
+  if (credentialsFor(keyring, nameOf(reference)).length > 0) return "";
   const asked = status === 401 ? "the registry asks for a credential" : "no credential of a pull Secret was sent";
   const looked = keyring.looked.join(", ") || "the pods name no pull Secret";
-  const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(registry);
+  const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(
+    reference.registry,
+  );
   const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
   return `, ${asked}, and ${looked}${isOfNodes ? hint : ""}`;
 }
@@ -630,7 +622,7 @@ function appsPath(namespace: string | undefined, rest: string): string {
   return `/apis/apps/v1/${namespace === undefined ? "" : `namespaces/${namespace}/`}${rest}`;
 }
 
-function workloadPath({ kind, namespace, name }: Pick<Workload, "kind" | "namespace" | "name">): string {
+function workloadPath({ kind, namespace, name }: Named): string {
   return appsPath(namespace, `${kind}s/${name}`);
 }
 
@@ -865,8 +857,6 @@ function whyStuck({ name, running, resolved, isAbsent }: Outdated, times: (strin
 
 // --- Report ---
 // What was found. How it is told, as lines or as JSON, stands in lib/.
-
-type Named = Pick<Workload, "kind" | "namespace" | "name">;
 
 /** What was found of a workload, or that a list of them could not be had: `deployments in shop`. */
 export interface Finding {

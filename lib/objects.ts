@@ -10,23 +10,27 @@ export const revisionAnnotation = "deployment.kubernetes.io/revision";
 
 /** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
 export type Workload = ReturnType<typeof toWorkload>;
+/** Which one it is. */
+export type Named = Pick<Workload, "kind" | "namespace" | "name">;
 export type AnyWorkload = V1Deployment & V1StatefulSet & V1DaemonSet;
 
 export function toWorkload(kind: Kind, object: AnyWorkload) {
   const { metadata, spec, status } = object;
   const template = spec?.template;
   const containers = [...(template?.spec?.initContainers ?? []), ...(template?.spec?.containers ?? [])];
+  const isObserved = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
+  const replicas = kind === "daemonset" ? (status?.desiredNumberScheduled ?? 0) : (spec?.replicas ?? 1);
   return {
     kind,
     namespace: metadata?.namespace ?? "",
     name: metadata?.name ?? "",
     uid: metadata?.uid ?? "",
     resourceVersion: metadata?.resourceVersion ?? "",
-    isObserved: (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0),
+    isObserved,
     isPaused: spec?.paused ?? false,
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",
-    replicas: kind === "daemonset" ? (status?.desiredNumberScheduled ?? 0) : (spec?.replicas ?? 1),
-    rollout: rolloutOf(kind, object),
+    replicas,
+    rollout: rolloutOf(kind, object, { isObserved, wanted: replicas }),
     /** In the API's query form: `app=api,tier in (a,b)`. */
     selector: toSelector(spec?.selector ?? {}),
     /** What the controller calls the newest template; a DaemonSet does not say. */
@@ -47,15 +51,17 @@ export interface Rollout {
   failure: string | undefined;
 }
 
-function rolloutOf(kind: Kind, { metadata, spec, status }: AnyWorkload): Rollout {
+function rolloutOf(
+  kind: Kind,
+  { spec, status }: AnyWorkload,
+  { isObserved, wanted }: { isObserved: boolean; wanted: number },
+): Rollout {
   const isDaemonSet = kind === "daemonset";
-  const wanted = (isDaemonSet ? status?.desiredNumberScheduled : (spec?.replicas ?? 1)) ?? 0;
   const kept = spec?.updateStrategy?.rollingUpdate?.partition ?? 0; // of a StatefulSet, on the older template
   const updated = (isDaemonSet ? status?.updatedNumberScheduled : status?.updatedReplicas) ?? 0;
   const ready = kind === "statefulset" ? status?.readyReplicas : status?.availableReplicas;
   const available = (isDaemonSet ? status?.numberAvailable : ready) ?? 0;
   const old = kind === "deployment" ? (status?.replicas ?? 0) - updated : 0;
-  const isObserved = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
   const condition = status?.conditions?.find(({ reason }) => reason === "ProgressDeadlineExceeded");
   return {
     isComplete: isObserved && updated >= wanted - kept && old <= 0 && available >= wanted,
