@@ -24,7 +24,7 @@ import { type Call, connectApi, type KubernetesList, listAll, type Where } from 
 import { type Credential, identityOf, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
 import { type Diagnosis, diagnose } from "./lib/doctor.ts";
-import { isForAnybody, type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
+import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
 import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
@@ -153,6 +153,12 @@ function parseKey(key: string, needlessPath?: RegExp): DockerKey | undefined {
   if (found === undefined || /[\u0000-\u001f\u007f]/.test(key)) return undefined;
   const path = needlessPath ? rest.replace(needlessPath, "").replace(/^\/$/, "") : rest;
   return { name: host + port + path, labels: host.split("."), port: port.slice(1), path };
+}
+
+/** Whether a key gives its credential to registries of whatever owner: `*.io` matches Docker Hub, `ghcr.io` and `quay.io`. */
+export function isForAnybody(key: string): boolean {
+  const { labels = [] } = parseKey(key) ?? {};
+  return labels[0] === "*" && labels.length <= 2;
 }
 
 // Label by label, so that `*` never crosses a dot; the path is a prefix of text, not of path components.

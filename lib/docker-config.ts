@@ -14,11 +14,6 @@ export interface Login {
   credential: Omit<Credential, "source"> | undefined;
 }
 
-/** Whether a key gives its credential to registries of whatever owner: `*.io` matches Docker Hub, `ghcr.io` and `quay.io`. */
-export function isForAnybody(key: string): boolean {
-  return /^(?:https?:\/\/)?(?:[^/]*@)?\*(?:\.[^./:]+)?(?::\d*)?(?:\/|$)/.test(key);
-}
-
 /** The logins of a docker config: `{"auths": {"ghcr.io": {"auth": "…"}}}`, or without `auths` around it for the older
  *  `.dockercfg`. Throws Error, which never shows what the config holds. As the kubelet reads it, one wrong entry makes
  *  the whole wrong, and identity tokens are nothing. */

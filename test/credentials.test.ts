@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
-import { credentialsFor, matchingKeys } from "../figwasp.ts";
+import { credentialsFor, isForAnybody, matchingKeys } from "../figwasp.ts";
 import { parseDockerConfig } from "../lib/docker-config.ts";
 
 interface Row {
@@ -75,4 +75,20 @@ describe("credentialsFor()", () => {
     assert.deepEqual(credentialsFor({ sources, looked: [] }, "localhost/app"), []);
     assert.equal(credentialsFor({ sources, looked: [] }, "docker.io/library/app").length, 1);
   });
+});
+
+describe("isForAnybody()", () => {
+  const rows: [string, boolean][] = [
+    ["*.io", true],
+    ["https://*.io/v1/", true],
+    ["*", true],
+    ["*:5000", true],
+    ["user@*.com", true],
+    ["*.example.org", false],
+    ["*.dkr.ecr.*.amazonaws.com", false],
+    ["ghcr.io", false],
+    ["ghcr.io/*", false],
+  ];
+  for (const [key, isSo] of rows)
+    it(`${isSo ? "is" : "is not"} so for ${key}`, () => assert.equal(isForAnybody(key), isSo));
 });

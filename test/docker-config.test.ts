@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { describe, it, type TestContext } from "node:test";
 import { ConfigError } from "../lib/config.ts";
-import { isForAnybody, parseDockerConfig, readDockerConfig } from "../lib/docker-config.ts";
+import { parseDockerConfig, readDockerConfig } from "../lib/docker-config.ts";
 import { heard, plant } from "./support/leaks.ts";
 import { folderOf } from "./support/registry.ts";
 
@@ -25,22 +25,6 @@ function refusalOf(t: TestContext, work: () => unknown): string {
   }
   assert.fail("nothing was thrown");
 }
-
-describe("isForAnybody()", () => {
-  const rows: [string, boolean][] = [
-    ["*.io", true],
-    ["https://*.io/v1/", true],
-    ["*", true],
-    ["*:5000", true],
-    ["user@*.com", true],
-    ["*.example.org", false],
-    ["*.dkr.ecr.*.amazonaws.com", false],
-    ["ghcr.io", false],
-    ["ghcr.io/*", false],
-  ];
-  for (const [key, isSo] of rows)
-    it(`${isSo ? "is" : "is not"} so for ${key}`, () => assert.equal(isForAnybody(key), isSo));
-});
 
 describe("parseDockerConfig()", () => {
   // As the kubelet reads a Secret: each entry, and whose it is.
