@@ -30,7 +30,7 @@ import { LimitedClient } from "./lib/limits.ts";
 import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
 import { type Secret, toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
-import { printRoles, type Right, rightsOf, type Selection, toSelections } from "./lib/rbac.ts";
+import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
 import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
 import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject, once } from "./lib/transport.ts";
@@ -868,6 +868,8 @@ function whyStuck({ name, running, resolved, isAbsent }: Outdated, times: (strin
 export interface Finding {
   of: Named | string;
   verdict: WorkloadVerdict;
+  /** The Secrets that its pods name; absent where no pod was read. */
+  pullSecrets?: string[];
   containers: {
     name: string;
     image: string;
@@ -905,16 +907,17 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       return 0;
     }
     const shared = await prepare(config, outside);
+    const findings = await examineAll(shared);
+    const { notes } = shared.registry;
     if (config.command === "rbac") {
-      outside.log(printRoles(await gatherRights(shared)));
+      outside.log(printRoles(findings, shared.where));
       return 0;
     }
     if (config.command === "doctor") {
-      const { lines, isWell } = diagnose(await examineAll(shared));
+      const { lines, isWell } = diagnose({ ...(await examineRights(shared, findings)), findings, notes });
       for (const line of lines) outside.log(line);
       return isWell ? 0 : 1;
     }
-    const { findings, notes } = await run(shared);
     const exitCode = findings.some(isTrouble) ? 1 : 0;
     const report: Report = { findings, notes, isDryRun: config.isDryRun, exitCode };
     await outside.end?.(terminationMessage(report));
@@ -932,6 +935,8 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
 /** What the functions below share during a run. */
 interface Run {
   config: Config;
+  /** Which workloads, in the end. */
+  where: Pick<Config, "targets" | "isAllNamespaces"> & { namespace: string };
   cluster: Cluster;
   registry: Registry;
   /** By `namespace/name`. */
@@ -959,62 +964,43 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   });
   const cluster = await Promise.race([outside.connect(fetch, config), ended]);
   const registry = new Registry(config, new LimitedClient(fetch, { signal }));
-  const tell = (line: string) => (config.output === "text" ? outside.log(line) : undefined);
-  return { config, cluster, registry, secrets: new Map(), mounted, now: outside.now, tell };
+  const isLog = config.command === "run" && config.output === "text";
+  const tell = (line: string) => (isLog ? outside.log(line) : undefined);
+  const where = { ...config, namespace: config.namespace ?? cluster.namespace };
+  return { config, where, cluster, registry, secrets: new Map(), mounted, now: outside.now, tell };
 }
 
-async function run(shared: Run): Promise<Pick<Report, "findings" | "notes">> {
-  const { config, registry, tell } = shared;
-  const queue = await selectWorkloads(shared);
+// In the order in which they were selected, whichever was done first.
+async function examineAll(shared: Run): Promise<Finding[]> {
+  const { config, tell } = shared;
+  const selected = await selectWorkloads(shared);
+  const queue = selected.entries();
   const findings: Finding[] = [];
   const work = async () => {
-    for (let next = queue.shift(); next; next = queue.shift()) {
+    for (const [at, next] of queue) {
       const finding = "verdict" in next ? next : await converge(shared, next);
-      findings.push(finding);
+      findings[at] = finding;
       for (const line of reportLines(finding, config.isDryRun)) tell(line);
     }
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
-  return { findings, notes: registry.notes };
+  return findings;
 }
 
-// Without changing anything: each right that the smallest Role grants, and what a run would find.
-async function examineAll(shared: Run): Promise<Diagnosis> {
-  const { cluster, config } = shared;
-  const wanted = (await gatherRights(shared)).flatMap(rightsOf);
+async function examineRights(
+  { cluster, where }: Run,
+  findings: Finding[],
+): Promise<Pick<Diagnosis, "rights" | "aheadMs">> {
+  const wanted = rightsOf(toSelection(findings, where));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
-  const { findings, notes } = await run({ ...shared, config: { ...config, isDryRun: true }, tell: () => {} });
-  return { rights, findings, notes, aheadMs: cluster.clock.aheadMs };
-}
-
-async function podsOf({ cluster }: Run, { workload: known, kind, namespace, name }: Selected): Promise<Pod[]> {
-  const workload = known ?? (await cluster.getWorkload(kind, namespace, name));
-  const revision = await cluster.findRevision(workload);
-  return revision ? countingPods(await cluster.listPods(namespace, revision)) : [];
-}
-
-// Throws where a workload or a list of them cannot be read, unless that is what is to be found out.
-async function gatherRights(shared: Run): Promise<Selection[]> {
-  const { command, targets } = shared.config;
-  const found = await Promise.all(
-    (await selectWorkloads(shared)).map(async (selected) => {
-      if (!("name" in selected)) throw new Error(reportLines(selected, false).at(-1));
-      const pods = podsOf(shared, selected);
-      const known = command === "doctor" ? await pods.catch(() => []) : await pods;
-      const { kind, namespace, name } = selected;
-      return { kind, namespace, name, pullSecrets: known.flatMap(({ pullSecrets }) => pullSecrets) };
-    }),
-  );
-  if (found.length > 0) return toSelections(found, targets.length > 0);
-  throw new Error("Cannot tell which rights are needed: no workload was found, name one or label it");
+  return { rights, aheadMs: cluster.clock.aheadMs };
 }
 
 /** A workload to look at, read already where it came from a list. */
 type Selected = Named & { workload?: Workload };
 
 // The named workloads, or what the selector finds of each kind; that a kind cannot be listed is a finding.
-async function selectWorkloads({ config, cluster }: Run): Promise<(Selected | Finding)[]> {
-  const namespace = config.namespace ?? cluster.namespace;
+async function selectWorkloads({ config, cluster, where: { namespace } }: Run): Promise<(Selected | Finding)[]> {
   if (config.targets.length > 0) return config.targets.map((target) => ({ ...target, namespace }));
 
   const where = config.isAllNamespaces ? undefined : namespace;
@@ -1084,12 +1070,17 @@ async function follow(shared: Run, finding: Finding, named: Named): Promise<Find
   }
 }
 
-async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "of">> {
-  const { config, now } = shared;
-  const passed = reasonToPass(workload);
-  if (passed) return { verdict: passed, containers: [] };
+const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };
 
-  const pods = await podsOf(shared, { ...workload, workload });
+async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "of">> {
+  const { config, cluster, now } = shared;
+  const passed = reasonToPass(workload);
+  if (passed && config.command === "run") return { verdict: passed, containers: [] };
+
+  const revision = await cluster.findRevision(workload);
+  const pods = revision ? countingPods(await cluster.listPods(workload.namespace, revision)) : [];
+  const pullSecrets = pods.flatMap((pod) => pod.pullSecrets);
+  if (passed || config.command === "rbac") return { verdict: passed ?? notAsked, containers: [], pullSecrets };
   const containers = await Promise.all(
     workload.containers.map(async ({ name, image }) => {
       const facts = await gatherFacts(shared, workload, { name, image, pods });
@@ -1100,7 +1091,7 @@ async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "
   const verdicts = new Map(containers.map(({ name, verdict }) => [name, verdict]));
   const { retryIntervalMs, restartAnnotation } = config;
   const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs, restartAnnotation });
-  return { verdict, containers: verdict.kind === "waiting" ? [] : containers };
+  return { verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets };
 }
 
 async function gatherFacts(

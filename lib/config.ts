@@ -121,13 +121,14 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
   refuseTogether({ names: targets.length > 0, "--selector": given("selector") !== "", "--all": isAll });
   refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
   refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
+  const command = commands.find((each) => each === flags["command"]) ?? "run";
   return {
-    command: commands.find((each) => each === flags["command"]) ?? "run",
+    command,
     targets,
     selector: isAll ? "" : given("selector") || settings.selector.unset,
     namespace: given("namespace") ? checkName("namespace", given("namespace")) : undefined,
     isAllNamespaces,
-    isDryRun: readSwitch("dry-run", given("dry-run")),
+    isDryRun: readSwitch("dry-run", given("dry-run")) || command !== "run",
     isWaiting: readSwitch("wait", given("wait")),
     output: readOutput(given("output") || settings.output.unset),
     kubeconfig: flags["kubeconfig"] || undefined,

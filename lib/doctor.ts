@@ -29,7 +29,7 @@ const skewLimitMs = 60_000; // tokens are dated
 export function diagnose(diagnosis: Diagnosis): { lines: string[]; isWell: boolean } {
   const parts: [string, Check[]][] = [
     ["Rights", diagnosis.rights.map(checkRight)],
-    ["Images and their registries", diagnosis.findings.flatMap(checkFinding)],
+    ["Images and their registries", checkFindings(diagnosis.findings)],
     ["Clock", [checkClock(diagnosis.aheadMs)]],
     ["Beside it", diagnosis.notes.map((note) => ({ isWell: undefined, found: note }))],
   ];
@@ -48,10 +48,17 @@ function lineOf({ isWell, found }: Check): string {
 
 function checkRight({ right, isGranted }: Diagnosis["rights"][number]): Check {
   const { verb, resource, name, namespace, isOptional } = right;
-  const found = `${verb} ${resource}${name === undefined ? "" : `/${name}`} in ${namespace}`;
+  const what = `${resource}${name === undefined ? "" : `/${name}`}`;
+  const found = `${verb} ${what} in ${namespace ?? "all namespaces"}`;
   if (isGranted) return { isWell: true, found };
   if (isOptional !== undefined) return { isWell: undefined, found: `${found}: not granted, ${isOptional}` };
   return { isWell: false, found, advice: `Grant what is missing: figwasp rbac prints the Role` };
+}
+
+function checkFindings(findings: Finding[]): Check[] {
+  if (findings.length > 0) return findings.flatMap(checkFinding);
+  const advice = "Name a workload, or label it: kubectl label deployment/my-app figwasp/target=true";
+  return [{ isWell: false, found: "no workload was found", advice }];
 }
 
 function checkFinding({ of, verdict, containers }: Finding): Check[] {

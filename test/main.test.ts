@@ -215,9 +215,49 @@ describe("main()", () => {
         { apiGroups: ["apps"], resources: ["deployments"], resourceNames: ["api"], verbs: ["get", "patch"] },
         { apiGroups: ["apps"], resources: ["replicasets"], verbs: ["list"] },
         { apiGroups: [""], resources: ["pods"], verbs: ["list"] },
-        { apiGroups: [""], resources: ["secrets"], resourceNames: ["pull", "other"], verbs: ["get"] },
         { apiGroups: [""], resources: ["events"], verbs: ["create"] },
+        { apiGroups: [""], resources: ["secrets"], resourceNames: ["pull", "other"], verbs: ["get"] },
       ]);
+    });
+
+    it("prints a ClusterRole for all namespaces, and a Role for the Secrets of each", async () => {
+      const listed = {
+        deployment: () => [
+          { name: "api", namespace: "shop" },
+          { name: "log", namespace: "ops" },
+        ],
+      };
+      const podsOf = { api: pods, log: [aPod("p3", "v1")] };
+      const { lines } = await run({ listed, podsOf, argv: ["rbac", "-A", "--all"] });
+      const documents = YAML.parseAllDocuments(lines[0] ?? "").map((each) => each.toJSON() as unknown) as {
+        kind: string;
+        metadata: { namespace?: string };
+        rules: { resources: string[] }[];
+        subjects: object[];
+      }[];
+      const told = documents.map(({ kind, metadata }) => [kind, metadata.namespace]);
+      assert.deepEqual(told, [
+        ["ServiceAccount", "shop"],
+        ["ClusterRole", undefined],
+        ["ClusterRoleBinding", undefined],
+        ["Role", "shop"],
+        ["RoleBinding", "shop"],
+      ]);
+      assert.deepEqual(
+        documents[1]?.rules.flatMap(({ resources }) => resources),
+        ["deployments", "statefulsets", "daemonsets", "replicasets", "pods", "events"],
+      );
+      assert.deepEqual(documents[3]?.rules, [
+        { apiGroups: [""], resources: ["secrets"], resourceNames: ["pull", "other"], verbs: ["get"] },
+      ]);
+      for (const { subjects } of documents.filter(({ kind }) => kind.endsWith("Binding"))) {
+        assert.deepEqual(subjects, [{ kind: "ServiceAccount", name: "figwasp", namespace: "shop" }]);
+      }
+    });
+
+    it("fails where a workload cannot be read", async () => {
+      const { code, errors } = await run({ argv: ["rbac", "lost"] });
+      assert.deepEqual([code, errors], [1, ["figwasp: Cannot read deployment shop/lost: not found"]]);
     });
 
     it("grants a list where the workloads are found by one", async () => {
@@ -265,6 +305,14 @@ describe("main()", () => {
       assert(lines.includes("  --  create events in shop: not granted, so that no Event is written"));
       const advice = "  1. Grant what is missing: figwasp rbac prints the Role";
       assert.deepEqual(lines.slice(-2), ["What to do", advice]);
+    });
+
+    it("finds that there is nothing to look after, and whether it may look", async () => {
+      const { code, lines } = await run({ argv: ["doctor", "-l", "a=b"], denied: ["list deployments"] });
+      assert.equal(code, 1);
+      assert(lines.includes("  NO  list deployments in shop"));
+      assert(lines.includes("  NO  no workload was found"));
+      assert.match(lines.at(-1) ?? "", /2\. Name a workload, or label it/);
     });
 
     it("finds a pull policy that does not pull, and a registry that does not answer", async () => {
