@@ -33,6 +33,8 @@ import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
 import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
+import { drawTable, type Terminal } from "./lib/terminal.ts";
+import { traced } from "./lib/trace.ts";
 import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject, once } from "./lib/transport.ts";
 import { messageOf, parseObject, printable, quote, readBody, send, statusOf, withoutQuery } from "./lib/transport.ts";
 
@@ -892,6 +894,10 @@ export interface Outside {
   log: (line: string) => void;
   /** Absent: `log`. */
   logError?: (line: string) => void;
+  /** Where `log` goes, if that is a terminal. */
+  terminal?: Terminal;
+  /** Shows a person how far the run is; absent where nobody looks on. */
+  progress?: (text: string) => void;
   /** Leaves what `kubectl describe` shows of a pod that has ended. */
   end?: (message: string) => Promise<void>;
   /** Ends the run; its reason says why, such as a signal of the operating system. */
@@ -914,15 +920,17 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       return 0;
     }
     if (config.command === "doctor") {
-      const { lines, isWell } = diagnose({ ...(await examineRights(shared, findings)), findings, notes });
+      const { lines, isWell } = diagnose(
+        { ...(await examineRights(shared, findings)), findings, notes },
+        outside.terminal,
+      );
       for (const line of lines) outside.log(line);
       return isWell ? 0 : 1;
     }
     const exitCode = findings.some(isTrouble) ? 1 : 0;
     const report: Report = { findings, notes, isDryRun: config.isDryRun, exitCode };
     await outside.end?.(terminationMessage(report));
-    if (config.output === "json") outside.log(JSON.stringify(toDocument(report), undefined, 2));
-    else for (const line of closingLines(report)) outside.log(line);
+    for (const line of closing(config, report, outside.terminal)) outside.log(line);
     return exitCode;
   } catch (error) {
     const message = describeEnd(error);
@@ -930,6 +938,11 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     await outside.end?.(message);
     return error instanceof ConfigError ? 2 : 1;
   }
+}
+
+function closing({ output }: Config, report: Report, terminal: Terminal | undefined): string[] {
+  if (output === "json") return [JSON.stringify(toDocument(report), undefined, 2)];
+  return terminal ? drawTable(report, terminal) : closingLines(report);
 }
 
 /** What the functions below share during a run. */
@@ -944,8 +957,10 @@ interface Run {
   /** The docker config that is mounted, where one is. */
   mounted: Source | undefined;
   now: () => Date;
-  /** What a reader of the log may want to know while it goes on. */
+  /** For the log, while the run goes on. */
   tell: (line: string) => void;
+  /** For somebody who looks on. */
+  progress: (text: string) => void;
 }
 
 const workloadsAtOnce = 4;
@@ -955,7 +970,10 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   const isOver = new Error(`the run has reached its deadline of ${config.runTimeoutMs / 1000} s`);
   setTimeout(() => deadline.abort(isOver), config.runTimeoutMs).unref();
   const signal = AbortSignal.any([deadline.signal, ...(outside.stop ? [outside.stop] : [])]);
-  const fetch = boundFetch(outside.fetch, config.clientTimeoutMs, signal);
+  const trace = (line: string) => (outside.logError ?? outside.log)(registry.logins.redact(line));
+  const asked = config.isVerbose ? traced(outside.fetch, trace) : outside.fetch;
+  const fetch = boundFetch(asked, config.clientTimeoutMs, signal);
+  const registry = new Registry(config, new LimitedClient(fetch, { signal }));
   const dockerConfig = config.dockerConfig === undefined ? undefined : await readDockerConfig(config.dockerConfig);
   const mounted = dockerConfig && toSource(dockerConfig.file, dockerConfig.logins);
   // A credential plugin of the kubeconfig knows no deadline.
@@ -963,24 +981,27 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
     signal.addEventListener("abort", () => reject(new Error(`Cannot connect: ${messageOf(signal.reason)}`)));
   });
   const cluster = await Promise.race([outside.connect(fetch, config), ended]);
-  const registry = new Registry(config, new LimitedClient(fetch, { signal }));
-  const isLog = config.command === "run" && config.output === "text";
-  const tell = (line: string) => (isLog ? outside.log(line) : undefined);
   const where = { ...config, namespace: config.namespace ?? cluster.namespace };
-  return { config, where, cluster, registry, secrets: new Map(), mounted, now: outside.now, tell };
+  const isLog = config.command === "run" && config.output === "text" && !outside.terminal;
+  const tell = (line: string) => (isLog ? outside.log(line) : undefined);
+  const { now, progress = () => {} } = outside;
+  return { config, where, cluster, registry, secrets: new Map(), mounted, now, tell, progress };
 }
 
 // In the order in which they were selected, whichever was done first.
 async function examineAll(shared: Run): Promise<Finding[]> {
-  const { config, tell } = shared;
+  const { config, tell, progress } = shared;
+  progress("reading the workloads");
   const selected = await selectWorkloads(shared);
   const queue = selected.entries();
   const findings: Finding[] = [];
+  let done = 0;
   const work = async () => {
     for (const [at, next] of queue) {
       const finding = "verdict" in next ? next : await converge(shared, next);
       findings[at] = finding;
       for (const line of reportLines(finding, config.isDryRun)) tell(line);
+      progress(`${++done} of ${selected.length} workloads looked at`);
     }
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
@@ -1060,7 +1081,8 @@ async function follow(shared: Run, finding: Finding, named: Named): Promise<Find
         if (after.verdict.kind === "not converged") return { of: named, ...after };
         throw new Error(`it has rolled out, and is ${after.verdict.kind}`);
       }
-      if (rollout.progress !== progress) shared.tell(`${subjectOf(named)}: rolling out, ${rollout.progress}`);
+      const line = `${subjectOf(named)}: rolling out, ${rollout.progress}`;
+      if (rollout.progress !== progress) for (const show of [shared.tell, shared.progress]) show(line);
       progress = rollout.progress;
       await sleep(pollMs);
     }

@@ -30,6 +30,8 @@ export interface Config {
   /** Follows what it restarts until it has rolled out. */
   isWaiting: boolean;
   output: Output;
+  /** Tells each request and its answer. */
+  isVerbose: boolean;
   /** File; absent: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
   kubeconfig: string | undefined;
   /** Of the kubeconfig; absent: its current one. */
@@ -73,6 +75,7 @@ const settings = {
   "dry-run": { variable: "FIGWASP_DRY_RUN", isSwitch: true, about: "judge, and restart nothing" },
   wait: { variable: "FIGWASP_WAIT", isSwitch: true, about: "follow the rollout, and fail where it does not complete" },
   output: { variable: "FIGWASP_OUTPUT", short: "o", unset: "text", about: "text, or json" },
+  verbose: { variable: "FIGWASP_VERBOSE", short: "v", isSwitch: true, about: "tell each request and its answer" },
   kubeconfig: { variable: "KUBECONFIG", about: "the kubeconfig file, as kubectl finds it" },
   context: { variable: "FIGWASP_CONTEXT", about: "its context; the current one" },
   "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
@@ -130,6 +133,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
     isAllNamespaces,
     isDryRun: readSwitch("dry-run", given("dry-run")) || command !== "run",
     isWaiting: readSwitch("wait", given("wait")),
+    isVerbose: readSwitch("verbose", given("verbose")),
     output: readOutput(given("output") || settings.output.unset),
     kubeconfig: flags["kubeconfig"] || undefined,
     context: given("context") || undefined,
@@ -151,8 +155,8 @@ function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
   for (const [name, { short, isSwitch }] of settingRows()) {
     options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
   }
-  // As kubectl has it: `--dry-run=client`, `--dry-run=none`.
-  const args = argv.map((word) => word.replace(/^--dry-run=(?:client|server)$/, "--dry-run"));
+  // As kubectl has it: `--dry-run=client`, `--dry-run=none`, `-v=6`.
+  const args = argv.map((word) => word.replace(/^(--dry-run)=(?:client|server)$|^(-v)=?\d+$/, "$1$2"));
   const isNone = args.includes("--dry-run=none");
   try {
     const known = args.filter((word) => word !== "--dry-run=none");

@@ -4,6 +4,7 @@
 import type { Finding } from "../figwasp.ts";
 import type { Right } from "./rbac.ts";
 import { describeContainer, reasonOf, subjectOf } from "./report.ts";
+import { paint, type Terminal } from "./terminal.ts";
 import { printable } from "./transport.ts";
 
 /** What was looked at, without changing anything. */
@@ -26,7 +27,7 @@ interface Check {
 const skewLimitMs = 60_000; // tokens are dated
 
 /** Every check on a line, then what to do; and whether all is well. */
-export function diagnose(diagnosis: Diagnosis): { lines: string[]; isWell: boolean } {
+export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: string[]; isWell: boolean } {
   const parts: [string, Check[]][] = [
     ["Rights", diagnosis.rights.map(checkRight)],
     ["Images and their registries", checkFindings(diagnosis.findings)],
@@ -34,16 +35,20 @@ export function diagnose(diagnosis: Diagnosis): { lines: string[]; isWell: boole
     ["Beside it", diagnosis.notes.map((note) => ({ isWell: undefined, found: note }))],
   ];
   const checks = parts.flatMap(([, part]) => part);
-  const lines = parts.flatMap(([title, part]) => (part.length > 0 ? [title].concat(part.map(lineOf)) : []));
+  const titled = (title: string, lines: string[]) => [paint(terminal, "bold", title), ...lines];
+  const lines = parts.flatMap(([title, part]) => {
+    const found = part.map((check) => lineOf(check, terminal));
+    return found.length > 0 ? titled(title, found) : [];
+  });
   const advice = [...new Set(checks.flatMap((check) => check.advice ?? []))];
-  const end = advice.map((what, at) => `  ${at + 1}. ${what}`);
-  const closing = end.length > 0 ? ["What to do", ...end] : ["All is well: there is nothing to do"];
-  return { lines: [...lines, ...closing].map(printable), isWell: checks.every(({ isWell }) => isWell !== false) };
+  const end = advice.map((what, at) => `  ${at + 1}. ${printable(what)}`);
+  const closing = end.length > 0 ? titled("What to do", end) : titled("All is well: there is nothing to do", []);
+  return { lines: [...lines, ...closing], isWell: checks.every(({ isWell }) => isWell !== false) };
 }
 
-function lineOf({ isWell, found }: Check): string {
-  const mark = isWell === undefined ? "--" : isWell ? "ok" : "NO";
-  return `  ${mark}  ${found}`;
+function lineOf({ isWell, found }: Check, terminal: Terminal | undefined): string {
+  const mark = isWell === undefined ? "--" : isWell ? paint(terminal, "green", "ok") : paint(terminal, "red", "NO");
+  return `  ${mark}  ${printable(found)}`;
 }
 
 function checkRight({ right, isGranted }: Diagnosis["rights"][number]): Check {

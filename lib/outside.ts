@@ -2,8 +2,10 @@
  * The real world, for the entry point of figwasp.ts.
  */
 import { writeFile } from "node:fs/promises";
+import type { WriteStream } from "node:tty";
 import { fetch } from "undici";
 import type { Outside } from "../figwasp.ts";
+import { progressLine } from "./terminal.ts";
 import { messageOf } from "./transport.ts";
 
 /** SIGTERM and SIGINT end the run, with the report so far. */
@@ -12,14 +14,46 @@ export function realOutside(connect: Outside["connect"]): Outside {
   for (const name of ["SIGTERM", "SIGINT"] as const) {
     process.once(name, () => stop.abort(new Error(`${name} was received`)));
   }
+  const { stdout, stderr } = process;
+  const progress = stderr.isTTY ? showProgress(stderr) : undefined;
+  const write = (stream: NodeJS.WriteStream) => (line: string) => {
+    progress?.("");
+    stream.write(`${line}\n`);
+  };
   return {
     fetch,
     connect,
     now: () => new Date(),
-    log: (line) => console.log(line),
-    logError: (line) => console.error(line),
+    log: write(stdout),
+    logError: write(stderr),
+    ...(stdout.isTTY && { terminal: { columns: widthOf(stdout), hasColors: stdout.hasColors() } }),
+    ...(progress && { progress }),
     end: leaveMessage,
     stop: stop.signal,
+  };
+}
+
+const patienceMs = 1000;
+
+// Some terminals do not tell.
+function widthOf({ columns }: WriteStream): number {
+  return columns || 80;
+}
+
+// One line, written over again and again, where a run takes longer than a moment; an empty text takes it away.
+function showProgress(stream: WriteStream): (text: string) => void {
+  let latest = "";
+  let isDue = false;
+  const show = () => {
+    if (isDue) stream.write(`\r\u001b[K${latest && progressLine(latest, widthOf(stream))}`);
+  };
+  setTimeout(() => {
+    isDue = true;
+    show();
+  }, patienceMs).unref();
+  return (text) => {
+    latest = text;
+    show();
   };
 }
 

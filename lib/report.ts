@@ -32,21 +32,31 @@ export function subjectOf(of: Finding["of"]): string {
 }
 
 /** The verdict of a container with what it rests on. */
-export function describeContainer({ verdict, podCount, credential }: Finding["containers"][number]): string {
-  const asked = credential === undefined ? "" : `, with ${credential}`;
-  switch (verdict.kind) {
-    case "current":
-      return `current, resolved ${verdict.resolved}${verdict.isEquivalent ? ", another index of the same image" : ""}${asked}`;
-    case "outdated": {
-      const { running, resolved, pods } = verdict;
-      return `outdated, running ${running} in ${pods.length} of ${podCount} pods, resolved ${resolved}${asked}`;
-    }
-    default:
-      return `${verdict.kind}, ${reasonOf(verdict)}`;
-  }
+export function describeContainer(container: Finding["containers"][number]): string {
+  const { verdict } = container;
+  const digests = [
+    ...(verdict.kind === "outdated" ? [`running ${verdict.running} ${shareOf(verdict, container)}`] : []),
+    ...("resolved" in verdict ? [`resolved ${verdict.resolved}`] : []),
+  ];
+  return [verdict.kind, ...digests, ...remarksOf(container)].join(", ");
 }
 
-function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): string {
+/** How many pods run the outdated digest: `in 1 of 2 pods`. */
+export function shareOf({ pods }: { pods: string[] }, { podCount }: { podCount: number }): string {
+  return `in ${pods.length} of ${podCount} pods`;
+}
+
+/** What is to be said of a container beside its verdict and digests. */
+export function remarksOf({ verdict, credential }: Finding["containers"][number]): string[] {
+  if (verdict.kind !== "current" && verdict.kind !== "outdated") return [reasonOf(verdict)];
+  return [
+    ...(verdict.kind === "current" && verdict.isEquivalent ? ["another index of the same image"] : []),
+    ...(credential === undefined ? [] : [`with ${credential}`]),
+  ];
+}
+
+/** The verdict of a workload with what it rests on: it comes first, up to a comma. */
+export function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): string {
   if (verdict.kind === "current") return "current, nothing to do";
   if (verdict.kind !== "restarted") return `${verdict.kind}, ${reasonOf(verdict)}`;
   return `${nameOf(verdict.kind, isDryRun)}, outdated: ${Object.keys(verdict.outdated).join(", ")}${verdict.isRolledOut ? "; it has rolled out" : ""}`;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fetch } from "undici";
@@ -7,6 +8,7 @@ import { YAML } from "zx";
 import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
 import type { Kind } from "../lib/config.ts";
 import type { WorkloadEvent } from "../lib/report.ts";
+import type { Terminal } from "../lib/terminal.ts";
 import { HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
@@ -45,6 +47,7 @@ interface Scene {
   env?: Record<string, string>;
   /** By name of the workload; those of `pods` where it is not there. */
   podsOf?: Record<string, Pod[]>;
+  terminal?: Terminal;
   /** The test that has planted credentials, which finds them in what is printed and written. */
   t?: TestContext;
 }
@@ -53,6 +56,7 @@ interface Outcome {
   code: number;
   lines: string[];
   errors: string[];
+  progress: string[];
   patches: { subject: string; annotations: Record<string, string> }[];
   lists: string[];
   /** `namespace/name` of those that were asked for. */
@@ -76,12 +80,14 @@ async function run({
   argv = [],
   env: variables = env,
   podsOf = {},
+  terminal,
   t,
 }: Scene): Promise<Outcome> {
   const outcome: Outcome = {
     code: -1,
     lines: [],
     errors: [],
+    progress: [],
     patches: [],
     lists: [],
     secrets: [],
@@ -130,6 +136,8 @@ async function run({
       end: async (message) => {
         outcome.message = message;
       },
+      progress: (text) => outcome.progress.push(text),
+      ...(terminal && { terminal }),
       stop: new AbortController().signal,
     },
   );
@@ -193,6 +201,48 @@ describe("main()", () => {
     assert.deepEqual([silent.code, silent.patches.length, silent.lines.length], [0, 1, 2]);
     const noted = await run(scene(500));
     assert.deepEqual([noted.code, noted.lines[2]], [0, "Cannot write an Event of deployment shop/api: returned 500"]);
+  });
+
+  describe("on a terminal", () => {
+    const terminal = { columns: 120, hasColors: false };
+
+    it("draws a table in the end, and shows meanwhile how far it is", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const { code, lines, progress } = await run({ workload, pods: [podOf("v1")], terminal });
+      assert.equal(code, 0);
+      assert.match(lines[0] ?? "", /^NAMESPACE +WORKLOAD +CONTAINER +VERDICT +DIGEST +IMAGE$/);
+      assert.match(lines[1] ?? "", /^shop +deployment\/api +app +outdated +[a-f0-9]{12} → [a-f0-9]{12} +127\.0\.0\.1:/);
+      assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app");
+      assert.deepEqual(progress, ["reading the workloads", "1 of 1 workloads looked at"]);
+    });
+
+    it("shows how far a rollout is", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const state = { isComplete: false, progress: "1 of 2 pods updated, 0 available", failure: undefined };
+      const rollouts = [state, { ...state, isComplete: true }];
+      const scene = { workload, pods: [podOf("v1")], newPods: [podOf("v2")], rollouts, terminal, argv: ["--wait"] };
+      const { lines, progress } = await run(scene);
+      assert.equal(progress[1], "deployment shop/api: rolling out, 1 of 2 pods updated, 0 available");
+      assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app; it has rolled out");
+    });
+
+    it("prints JSON where that is asked for", async () => {
+      const { lines } = await run({ pods: [], terminal, argv: ["-o", "json"] });
+      assert.equal(mistakesIn(JSON.parse(lines.join("\n"))), "");
+    });
+  });
+
+  describe("with -v", () => {
+    it("tells each request and its answer beside the verdicts", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const { lines, errors } = await run({ workload, pods: [podOf("v1")], argv: ["-v"] });
+      assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app");
+      assert.match(
+        errors[0] ?? "",
+        /^ {2}HEAD http:\/\/127\.0\.0\.1:\d+\/v2\/app\/manifests\/latest: 200 OK in \d+ ms, docker-content-digest sha256:/,
+      );
+      assert.equal(errors.filter((line) => line.startsWith("  GET ")).length, 2);
+    });
   });
 
   describe("rbac", () => {
@@ -963,8 +1013,12 @@ describe("node figwasp.ts", () => {
   }
 
   function start(variables: Record<string, string>, ...argv: string[]) {
+    return startProgram([process.execPath, "figwasp.ts", ...argv], variables);
+  }
+
+  function startProgram([program = "", ...args]: string[], variables: Record<string, string>) {
     // Nothing of this machine's own: no kubeconfig, no home that holds one.
-    const child = spawn(process.execPath, ["figwasp.ts", ...argv], { env: { HOME: "/nowhere", ...variables } });
+    const child = spawn(program, args, { env: { HOME: "/nowhere", ...variables } });
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
     child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
@@ -1020,6 +1074,30 @@ describe("node figwasp.ts", () => {
     const broken = await start({ ...env, PATH, KUBECONFIG: await plugin("false") }).ended;
     assert.equal(broken.code, 1);
     assert.match(broken.stderr, /^figwasp: Cannot authenticate as the kubeconfig says: .+\n$/);
+  });
+
+  describe("on a terminal", { skip: !existsSync("/usr/bin/script") }, () => {
+    // Longer than a person waits without being told what goes on.
+    const onTerminal = async (t: TestContext, variables: Record<string, string>): Promise<string> => {
+      const stub = await serve(t, () => {});
+      const KUBECONFIG = await kubeconfigOf(t, stub.host);
+      const asked = `'${process.execPath}' figwasp.ts`;
+      const all = { ...env, KUBECONFIG, TERM: "xterm-256color", FIGWASP_RUN_TIMEOUT: "1500ms", ...variables };
+      const { code, stdout } = await startProgram(["/usr/bin/script", "-qefc", asked, "/dev/null"], all).ended;
+      assert.equal(code, 1);
+      return stdout;
+    };
+
+    it("shows how far it is, takes that away, and tells the end in colours", async (t) => {
+      const shown = await onTerminal(t, {});
+      const [progress = "", end = ""] = shown.split("\r\u001b[Kdeployment shop/api: ");
+      assert.equal(progress, "\r\u001b[Kreading the workloads …\r\u001b[K1 of 1 workloads looked at …");
+      assert(end.startsWith("\u001b[31mfailed\u001b[39m, Cannot read "), end);
+    });
+
+    it("has no colours where nobody wants them", async (t) => {
+      assert.match(await onTerminal(t, { NO_COLOR: "1" }), /deployment shop\/api: failed, Cannot read /);
+    });
   });
 
   it("ends on SIGTERM, and says so", async (t) => {
