@@ -24,6 +24,15 @@ Feature: See what figwasp would do, does and did
       Then figwasp succeeds, and its document says that the Deployment was restarted for the pushed image
       And the client comes to hear "v2"
 
+  Rule: On request it tells every request and answer, and no credential
+
+    Scenario: The conversation with a private registry
+      Given the repository is in a private registry
+      And a Deployment of that image, with its pull secret
+      When figwasp runs as a Job that tells every request
+      Then figwasp succeeds and says "manifests/latest with Bearer: 200 OK"
+      And the last run says "401 Unauthorized"
+
   Rule: What it did stands where kubectl describes it
 
     Scenario: A restart is told in an Event of the Deployment

@@ -22,6 +22,10 @@ When("figwasp runs as a Job that is a dry run", async function (this: FigwaspWor
   await this.runJob({ env: { FIGWASP_DRY_RUN: "true" } });
 });
 
+When("figwasp runs as a Job that tells every request", async function (this: FigwaspWorld) {
+  await this.runJob({ env: { FIGWASP_VERBOSE: "true" } });
+});
+
 // --- What it found, in JSON ---
 
 Then(
