@@ -30,7 +30,7 @@ Feature: See what figwasp would do, does and did
       Given the repository is in a private registry
       And a Deployment of that image, with its pull secret
       When figwasp runs as a Job that tells every request
-      Then figwasp succeeds and says "manifests/latest with Bearer: 200 OK"
+      Then figwasp succeeds and says "manifests/latest with Basic: 200 OK"
       And the last run says "401 Unauthorized"
 
   Rule: What it did stands where kubectl describes it

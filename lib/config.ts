@@ -125,6 +125,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
   refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
   refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
   const command = commands.find((each) => each === flags["command"]) ?? "run";
+  refuseTogether({ [command]: command !== "run", "--output=json": flags["output"] === "json" });
   return {
     command,
     targets,

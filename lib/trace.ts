@@ -50,7 +50,7 @@ export function traced(fetch: Fetch, tell: (line: string) => void): Fetch {
 function describeHeaders({ headers }: Response): string[] {
   return tellingHeaders.flatMap((name) => {
     const value = headers.get(name);
-    if (value === null) return [];
+    if (value === null || value === "application/json") return [];
     return [`${name} ${name === "location" ? value.replace(/[?#].*$/s, "?…") : value}`];
   });
 }

@@ -158,6 +158,7 @@ describe("readConfig()", () => {
     ["a selector and all", ["--all", "-l", "a=b"], {}, /--selector and --all exclude each other/],
     ["a namespace and all of them", ["-A", "-n", "shop"], {}, /--namespace and --all-namespaces exclude each other/],
     ["names in all namespaces", ["api", "-A"], {}, /names and --all-namespaces exclude each other/],
+    ["a doctor in JSON", ["doctor", "-o", "json"], {}, /doctor and --output=json exclude each other/],
   ];
   for (const [what, argv, variables, message] of mistakes) {
     it(`refuses ${what}`, () => {

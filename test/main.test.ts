@@ -777,6 +777,22 @@ describe("main() and the Secrets that pods name", () => {
     assert.deepEqual(read.toSorted(), ["other/a", "other/b", "shop/a", "shop/b"]);
   });
 
+  it("tells with -v what a registry says of a credential, without it", async (t) => {
+    const login = plant(t);
+    const stub = await serve(t, (request, response) => {
+      const realm = `${request.headers.authorization ?? "nobody"} is not known`;
+      refusing(401, "", { "www-authenticate": `Basic realm="${realm}"` })(request, response);
+    });
+    login.seenBy.add(stub.name);
+    const workload = { containers: [{ name: "app", image: `${stub.host}/app:latest` }] };
+    const secrets = { a: () => secretOf(configOf({ [stub.host]: login })) };
+    const { errors } = await run({ workload, pods: [naming(podOf("v1"), "a")], secrets, argv: ["-v", "api"], t });
+    assert.match(
+      errors.at(-1) ?? "",
+      /with Basic: 401 Unauthorized in \d+ ms, www-authenticate Basic realm="Basic \[removed\]/,
+    );
+  });
+
   it("notes a key that gives its credential to registries of whatever owner", async (t) => {
     const { workload } = await aRegistry(t, "v1");
     const secrets = { a: () => secretOf('{"auths":{"*.io":{},"ghcr.io":{}}}') };
