@@ -1,26 +1,39 @@
 import assert from "node:assert/strict";
-import { access, readdir, readFile, writeFile } from "node:fs/promises";
+import { access, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { format, resolveConfig } from "prettier";
 import { settingsTable } from "../lib/config.ts";
+import { pages } from "./support/pages.ts";
 
-const docs = (await readdir("docs")).filter((file) => file.endsWith(".md")).map((file) => `docs/${file}`);
-const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...docs];
-
-/** The links of a page to files of this repository. */
-async function linksOf(page: string): Promise<{ text: string; file: string }[]> {
-  const links = [...(await readFile(page, "utf8")).matchAll(/\[([^\]]+)\]\((?!https?:)([^)#]+)\)/g)];
-  return links.map(([, text = "", target = ""]) => ({
+/** The links of a page to files of this repository, and to headings in them. */
+async function linksOf(page: string): Promise<{ text: string; file: string; anchor: string | undefined }[]> {
+  const links = [...(await readFile(page, "utf8")).matchAll(/\[([^\]]+)\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)];
+  return links.map(([, text = "", target = "", anchor]) => ({
     text: text.replaceAll("`", ""),
-    file: join(dirname(page), target),
+    file: target === "" ? page : join(dirname(page), target),
+    anchor,
   }));
+}
+
+/** As GitHub names them. */
+async function anchorsOf(page: string): Promise<string[]> {
+  const headings = [...(await readFile(page, "utf8")).matchAll(/^#+ (.*)$/gm)];
+  return headings.map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\w -]/g, "")
+      .replaceAll(" ", "-"),
+  );
 }
 
 for (const page of pages) {
   describe(page, () => {
-    it("links to files that are there", async () => {
-      for (const { file } of await linksOf(page)) await access(file);
+    it("links to files and headings that are there", async () => {
+      for (const { file, anchor } of await linksOf(page)) {
+        await access(file);
+        if (anchor !== undefined) assert((await anchorsOf(file)).includes(anchor), `${file} has no heading #${anchor}`);
+      }
     });
   });
 }

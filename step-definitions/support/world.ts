@@ -73,6 +73,8 @@ export class FigwaspWorld extends World {
   faulty: Server | undefined;
   /** How figwasp reaches registries, where the scenario says so. */
   hosts: HostsFolder | undefined;
+  /** The command line of somebody who does as a page says. */
+  operator: ReturnType<typeof shell> | undefined;
   /** The pull secrets that pods of the scenario name. */
   readonly #pullSecrets = new Set<string>();
   readonly #credentials: Credential[] = [];
@@ -118,6 +120,11 @@ export class FigwaspWorld extends World {
   /** As a pod template names it. */
   get image(): string {
     return `${this.imageHost ?? this.registry.host}/${this.tagged}`;
+  }
+
+  /** The image of figwasp, as a pod template names it. */
+  get figwaspImage(): string {
+    return `${this.environment.registry.host}/${this.environment.figwaspImage}`;
   }
 
   /** How the nodes reach the registry in a scenario with a mirror. */
@@ -255,7 +262,7 @@ export class FigwaspWorld extends World {
     const named = argv.length > 0 ? {} : this.#named();
     const $ = shell({ cwd: root, env: this.#env({ FIGWASP_TARGET_NAMESPACE: this.#namespace, ...named, ...env }) });
     const { exitCode, stdall, stdout } = await $`npx tsx figwasp.ts ${argv.filter((word) => word !== "")}`.nothrow();
-    return this.#record({ exitCode: exitCode ?? -1, log: stdall, output: stdout });
+    return this.record({ exitCode: exitCode ?? -1, log: stdall, output: stdout });
   }
 
   /** What a dry run finds of the scenario as it has ended, in JSON: where that is not as its schema has it. */
@@ -280,17 +287,38 @@ export class FigwaspWorld extends World {
     return this.finished("figwasp");
   }
 
-  /** Starts a Job from the template of the CronJob that was installed, and waits for its end. */
+  /** Installs the CronJob, and has it run. */
   async runCronJob(installation: Installation): Promise<Run> {
     await this.install(installation);
+    return this.runNow();
+  }
+
+  /** Starts a Job from the template of the CronJob that was installed, and waits for its end. */
+  async runNow(): Promise<Run> {
+    await this.kubectl("delete", "job", "figwasp-now", "--ignore-not-found");
     await this.kubectl("create", "job", "figwasp-now", "--from", "cronjob/figwasp");
     return this.finished("figwasp-now");
   }
 
   /** Applies what a user's own kustomization makes of ours: namespace, image, settings, how registries are reached. */
-  async install({ resources, kind, env = {}, patches = [], ...changes }: Installation): Promise<void> {
+  async install({ resources, ...changes }: Installation): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), "figwasp-overlay-"));
-    const { host } = this.environment.registry;
+    try {
+      const own = { resources: resources.map((resource) => relative(folder, join(root, resource))) };
+      await this.customize(folder, changes, own);
+      const input = await this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
+      await this.$({ input })`kubectl apply -f -`;
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  }
+
+  /** Writes into a folder the kustomization that is given, with what is this scenario's own. */
+  async customize(
+    folder: string,
+    { kind, env = {}, patches = [], ...changes }: Omit<Installation, "resources">,
+    given: { patches?: object[]; [field: string]: unknown },
+  ): Promise<void> {
     const pod = kind === "Job" ? "/spec/template/spec" : "/spec/jobTemplate/spec/template/spec";
     const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
     const files = Object.entries(changes.hosts ?? this.hosts ?? this.registry.hosts);
@@ -301,24 +329,18 @@ export class FigwaspWorld extends World {
       { op: "add", path: `${pod}/containers/0/volumeMounts`, value: [{ name: "hosts", mountPath: "/hosts" }] },
       { op: "add", path: `${pod}/volumes`, value: [{ name: "hosts", configMap: { name: "figwasp-hosts", items } }] },
     ];
-    const [figwasp = "", newTag] = this.environment.figwaspImage.split(":");
+    const [, newName, newTag] = /^(.*):(.*)$/.exec(this.figwaspImage) ?? [];
     const kustomization = {
+      ...given,
       namespace: this.#namespace,
-      resources: resources.map((resource) => relative(folder, join(root, resource))),
-      images: [{ name: "ghcr.io/figwasp/figwasp", newName: `${host}/${figwasp}`, newTag }],
+      images: [{ name: "ghcr.io/figwasp/figwasp", newName, newTag }],
       configMapGenerator: [
         { name: "figwasp-hosts", files: items.map(({ key }) => key), options: { disableNameSuffixHash: true } },
       ],
-      patches: [{ target: { kind }, patch: JSON.stringify(hosts) }, ...patches],
+      patches: [...(given.patches ?? []), { target: { kind }, patch: JSON.stringify(hosts) }, ...patches],
     };
     for (const [at, [, content]] of files.entries()) await writeFile(join(folder, `file-${at}`), content);
     await writeFile(join(folder, "kustomization.yaml"), YAML.stringify(kustomization));
-    try {
-      const input = await this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
-      await this.$({ input })`kubectl apply -f -`;
-    } finally {
-      await rm(folder, { recursive: true });
-    }
   }
 
   async finished(job: string): Promise<Run> {
@@ -331,10 +353,10 @@ export class FigwaspWorld extends World {
     assert.equal(items.length, 1, `job ${job} should have made one pod`);
     const exitCode = items[0]?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? -1;
     const log = await this.kubectl("logs", `job/${job}`);
-    return this.#record({ exitCode, log, output: log });
+    return this.record({ exitCode, log, output: log });
   }
 
-  #record(run: Omit<Run, "isAsserted">): Run {
+  record(run: Omit<Run, "isAsserted">): Run {
     const recorded = { ...run, isAsserted: false };
     this.runs.push(recorded);
     return recorded;

@@ -1,0 +1,97 @@
+/**
+ * Where the pages show figwasp: a cluster of plain data with a namespace `shop`, and a registry on loopback that goes by
+ * the name of ghcr.io.
+ */
+import type { TestContext } from "node:test";
+import { type Cluster, main, type Outside, type Workload } from "../../figwasp.ts";
+import { HttpError } from "../../lib/transport.ts";
+import { aPod, aWorkload } from "./cluster.ts";
+import { imageOf, leadTo, sha256 } from "./registry.ts";
+import { serve, type Stub } from "./serve.ts";
+
+/** What a run prints there, line by line, on a clock that stands still. */
+export async function runInShop(argv: readonly string[], seen: Partial<Outside> = {}): Promise<string[]> {
+  const undo: (() => unknown)[] = [];
+  // What of a test the stub uses: the place to say what is to be ended.
+  const t = { after: (how: () => unknown) => undo.push(how) } as unknown as TestContext;
+  const lines: string[] = [];
+  try {
+    const { host } = await serveImages(t);
+    await main(
+      argv,
+      { FIGWASP_CERTS_DIR: "/nowhere" },
+      {
+        fetch: leadTo({ "https://ghcr.io": `http://${host}` }),
+        connect: async () => cluster,
+        now: () => new Date("2026-11-21T10:00:00Z"),
+        log: (line) => lines.push(...line.split("\n")),
+        ...seen,
+      },
+    );
+  } finally {
+    for (const how of undo.toReversed()) await how();
+  }
+  return lines;
+}
+
+// Every tag but that of `worker`, which is not there; and what still runs of them.
+function serveImages(t: TestContext): Promise<Stub> {
+  return serve(t, ({ method, path, headers }, response) => {
+    const [, name = "", wanted = ""] = /^\/v2\/acme\/(\w+)\/manifests\/(.+)$/.exec(path) ?? [];
+    const { body, type } = imageOf(wanted === running(name) ? `old ${name}` : name);
+    const isThere = name !== "worker";
+    const status = headers.authorization === undefined ? 401 : isThere ? 200 : 404;
+    const challenge = status === 401 && { "www-authenticate": 'Basic realm="acme"' };
+    const found = status === 200 && { "docker-content-digest": sha256(body), "content-type": type };
+    response.writeHead(status, { ...challenge, ...found });
+    response.end(method === "GET" && status === 200 ? body : undefined);
+  });
+}
+
+function running(name: string): string {
+  return sha256(imageOf(name === "web" ? name : `old ${name}`).body);
+}
+
+const pinned = `envoy:v1.31@${sha256("envoy")}`;
+const listed = [
+  { name: "api", containers: [container("app", "ghcr.io/acme/api:latest"), container("proxy", pinned)] },
+  { name: "web", containers: [container("nginx", "ghcr.io/acme/web:latest")] },
+  { name: "worker", containers: [container("worker", "ghcr.io/acme/worker:edge")] },
+  { name: "db", kind: "statefulset" as const, containers: [container("postgres", "postgres:17")] },
+];
+// The one of the README's first lines is asked for by its name alone.
+const workloads = [...listed, { name: "my-app", containers: [container("app", "ghcr.io/acme/app:latest")] }].map(
+  (workload) => aWorkload(workload),
+);
+
+function container(name: string, image: string): Workload["containers"][number] {
+  return { name, image };
+}
+
+const cluster: Cluster = {
+  namespace: "shop",
+  clock: { aheadMs: 0 },
+  getWorkload: async (kind, _namespace, name) => {
+    const found = workloads.find((workload) => workload.kind === kind && workload.name === name);
+    if (!found) throw new HttpError(404, `there is no ${kind} ${name}`);
+    return found;
+  },
+  listWorkloads: async (kind) => workloads.slice(0, listed.length).filter((workload) => workload.kind === kind),
+  findRevision: async ({ name }) => ({ ownerUid: "uid-rs2", selector: name }),
+  listPods: async (_namespace, { selector: name }) => {
+    const { containers = [] } = workloads.find((workload) => workload.name === name) ?? {};
+    const started = containers.map((each) => {
+      const pullPolicy = name === "db" ? "IfNotPresent" : "Always";
+      const image = each.image.replace(/[:@].*/, "");
+      return { name: each.name, pullPolicy, imageID: `${image}@${running(image.replace("ghcr.io/acme/", ""))}` };
+    });
+    return [1, 2].map((number) => aPod(`${name}-${number}`, "", { containers: started, pullSecrets: ["pull"] }));
+  },
+  getSecret: async () => {
+    const config = Buffer.from(JSON.stringify({ auths: { "ghcr.io": { username: "acme", password: "a password" } } }));
+    return { type: "kubernetes.io/dockerconfigjson", isOlderForm: false, config };
+  },
+  mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
+  recordEvent: async () => {},
+  annotateTemplate: async () => {},
+};
