@@ -15,3 +15,14 @@ Feature: Do what the pages say
       Then the client comes to hear "v2"
       When figwasp runs as kubectl's plugin
       Then figwasp succeeds and says "current, nothing to do"
+
+  Rule: A user of figwasp v1 changes the image alone
+
+    Scenario: From figwasp v1
+      Given figwasp v1 is installed by its manifests
+      And an image that says "v2" is pushed under the same tag
+      When somebody runs the commands of "docs/migrating.md" under "From figwasp v1"
+      Then the client comes to hear "v2"
+      When an image that says "v3" is pushed under the same tag
+      And figwasp's CronJob is due
+      Then the client comes to hear "v3"
