@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { describe, it } from "node:test";
+import { readConfig } from "../lib/config.ts";
+import { textsOf } from "./support/texts.ts";
+
+// The page and the code hold each other: what a heading quotes, the code can say, and what the code can say, the page
+// quotes. A message is any text of four words or more in the source, so that a new one needs its entry and nothing else.
+
+const files = ["figwasp.ts", ...(await readdir("lib")).map((file) => `lib/${file}`)];
+const texts = (await Promise.all(files.map(textsOf))).flat();
+const page = await readFile("docs/troubleshooting.md", "utf8");
+
+function quotesIn(markdown: string): string[] {
+  return [...markdown.matchAll(/`([^`\n]+)`/g)].map(([, quote = ""]) => quote);
+}
+
+// Not paths, addresses or flags.
+function wordsOf(text: string): string[] {
+  return text.split(" ").filter((word) => /^["'(]?[a-z][a-z'-]*["'),.:;]*$/i.test(word));
+}
+
+const help = readConfig(["--help"], {});
+const helpText = "print" in help ? help.print : "";
+
+// What nobody looks up.
+const others = new Set([
+  "Images and their registries", // a title
+  "… of … workloads looked at", // how far the run is
+  // Never printed: `main` asks wherever it judges, and `rbac` prints no verdict.
+  "pod …: the registry was not asked",
+  "no registry was asked",
+]);
+
+function isMessage(text: string): boolean {
+  const isHelp = text.split("…").every((part) => helpText.includes(part));
+  return wordsOf(text).length >= 4 && !isHelp && !others.has(text);
+}
+
+describe("docs/troubleshooting.md", () => {
+  it("quotes what the code can say", () => {
+    // A heading, and the sentence `Also: …` that may follow it.
+    const headings = page.match(/^(?:### .*|Also:(?:[^`.]|`[^`]*`)*)/gm) ?? [];
+    const unknown = headings.flatMap(quotesIn).filter((quote) => !texts.some((text) => text.includes(quote)));
+    assert.deepEqual(unknown, []);
+  });
+
+  it("has an entry for all that the code can say", () => {
+    const telling = quotesIn(page).filter((quote) => wordsOf(quote).length >= 3);
+    const missing = texts.filter((text) => isMessage(text) && !telling.some((quote) => text.includes(quote)));
+    assert.deepEqual([...new Set(missing)], []);
+  });
+});
