@@ -61,18 +61,13 @@ When("figwasp runs as its CronJob", async function (this: FigwaspWorld) {
 
 When("figwasp runs in the cluster for all namespaces", async function (this: FigwaspWorld) {
   this.atTheEnd(() => this.$`kubectl delete clusterrole,clusterrolebinding figwasp`);
-  await this.runCronJob({
-    resources: ["deploy/all-namespaces"],
-    kind: "CronJob",
-    env: { FIGWASP_ALL_NAMESPACES: "true" },
-  });
+  await this.runCronJob({ resources: ["deploy/all-namespaces"], kind: "CronJob" });
 });
 
 When("figwasp runs by the manifests of figwasp v1", async function (this: FigwaspWorld) {
   // They know no Pod Security Standard.
   await this.$`kubectl label namespace ${this.namespace} pod-security.kubernetes.io/enforce=baseline --overwrite`;
-  const env = { FIGWASP_TARGET_DEPLOYMENT: "my-app" };
-  await this.runCronJob({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob", env });
+  await this.runCronJob({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob" });
 });
 
 // --- What it said ---

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, relative } from "node:path";
+import { join, relative, resolve } from "node:path";
 import { World } from "@cucumber/cucumber";
-import type { V1ControllerRevision, V1Deployment, V1Job, V1Pod, V1PodSpec } from "@kubernetes/client-node";
+import type { KubernetesObject, V1ControllerRevision, V1Deployment } from "@kubernetes/client-node";
+import type { V1Job, V1Pod, V1PodSpec } from "@kubernetes/client-node";
 import { YAML } from "zx";
 import { type AuditEvent, type Environment, root } from "./environment.ts";
 import { eventually } from "./eventually.ts";
@@ -41,10 +42,14 @@ export interface Workload {
 
 /** How figwasp is put into the cluster. */
 export interface Installation {
-  /** Manifests or kustomizations, from the root of the repository. */
+  /** Manifests or kustomizations, seen from the root of the repository. */
   resources: string[];
+  components?: string[];
   kind: "Job" | "CronJob";
+  /** Beside what the manifests set. */
   env?: Record<string, string>;
+  /** Whether the manifests say themselves in which namespace each object is. */
+  hasNamespaces?: boolean;
   /** How figwasp reaches registries. */
   hosts?: HostsFolder;
   patches?: object[];
@@ -81,6 +86,8 @@ export class FigwaspWorld extends World {
   /** Servers that figwasp may ask and must tell no credential. */
   readonly strangers = new Set<{ log: () => Promise<string[]> }>();
   readonly runs: Run[] = [];
+  /** What figwasp's manifests have made, in a scenario that looks at it. */
+  readonly installed: KubernetesObject[] = [];
   readonly #workloads: Required<Pick<Workload, "kind" | "name" | "namespace">>[] = [];
   /** As found when the scenario's own part began. */
   #podsBefore: string[] = [];
@@ -301,12 +308,12 @@ export class FigwaspWorld extends World {
   }
 
   /** Applies what a user's own kustomization makes of ours: namespace, image, settings, how registries are reached. */
-  async install({ resources, ...changes }: Installation): Promise<void> {
+  async install({ resources, components = [], ...changes }: Installation): Promise<void> {
     const folder = await mkdtemp(join(tmpdir(), "figwasp-overlay-"));
+    const here = (paths: string[]) => paths.map((path) => relative(folder, resolve(root, path)));
     try {
-      const own = { resources: resources.map((resource) => relative(folder, join(root, resource))) };
-      await this.customize(folder, changes, own);
-      const input = await this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
+      await this.customize(folder, changes, { resources: here(resources), components: here(components) });
+      const input = await this.kustomize(folder);
       await this.$({ input })`kubectl apply -f -`;
     } finally {
       await rm(folder, { recursive: true });
@@ -316,31 +323,29 @@ export class FigwaspWorld extends World {
   /** Writes into a folder the kustomization that is given, with what is this scenario's own. */
   async customize(
     folder: string,
-    { kind, env = {}, patches = [], ...changes }: Omit<Installation, "resources">,
+    { kind, env = {}, patches = [], ...changes }: Omit<Installation, "resources" | "components">,
     given: { patches?: object[]; [field: string]: unknown },
   ): Promise<void> {
-    const pod = kind === "Job" ? "/spec/template/spec" : "/spec/jobTemplate/spec/template/spec";
-    const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
     const files = Object.entries(changes.hosts ?? this.hosts ?? this.registry.hosts);
     // A key of a ConfigMap holds no slash.
     const items = files.map(([path], at) => ({ key: `file-${at}`, path }));
-    const hosts = [
-      { op: "add", path: `${pod}/containers/0/env`, value: variables },
-      { op: "add", path: `${pod}/containers/0/volumeMounts`, value: [{ name: "hosts", mountPath: "/hosts" }] },
-      { op: "add", path: `${pod}/volumes`, value: [{ name: "hosts", configMap: { name: "figwasp-hosts", items } }] },
-    ];
+    const hosts = { name: "figwasp-hosts", namespace: this.#namespace };
     const [, newName, newTag] = /^(.*):(.*)$/.exec(this.figwaspImage) ?? [];
+    const settings = { target: { kind }, patch: JSON.stringify(settingsOf(kind, env, items)) };
     const kustomization = {
       ...given,
-      namespace: this.#namespace,
+      ...(!changes.hasNamespaces && { namespace: this.#namespace }),
       images: [{ name: "ghcr.io/figwasp/figwasp", newName, newTag }],
-      configMapGenerator: [
-        { name: "figwasp-hosts", files: items.map(({ key }) => key), options: { disableNameSuffixHash: true } },
-      ],
-      patches: [...(given.patches ?? []), { target: { kind }, patch: JSON.stringify(hosts) }, ...patches],
+      configMapGenerator: [{ ...hosts, files: items.map(({ key }) => key), options: { disableNameSuffixHash: true } }],
+      patches: [...(given.patches ?? []), settings, ...patches],
     };
     for (const [at, [, content]] of files.entries()) await writeFile(join(folder, `file-${at}`), content);
     await writeFile(join(folder, "kustomization.yaml"), YAML.stringify(kustomization));
+  }
+
+  /** What kubectl makes of a kustomization, from the root of the repository. */
+  async kustomize(folder: string): Promise<string> {
+    return this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
   }
 
   async finished(job: string): Promise<Run> {
@@ -460,6 +465,17 @@ export class FigwaspWorld extends World {
       this.attach(stdall, { mediaType: "text/plain", fileName: `${what.join("-")}.txt` });
     }
   }
+}
+
+/** What a user adds to our Job or CronJob. The CronJob starts none by itself: the scenario does. */
+function settingsOf(kind: "Job" | "CronJob", env: Record<string, string>, items: { key: string; path: string }[]) {
+  const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
+  const volumeMounts = [{ name: "hosts", mountPath: "/hosts" }];
+  const containers = [{ name: "figwasp", env: variables, volumeMounts }];
+  const volumes = [{ name: "hosts", configMap: { name: "figwasp-hosts", items } }];
+  const job = { template: { spec: { containers, volumes } } };
+  const spec = kind === "Job" ? job : { suspend: true, jobTemplate: { spec: job } };
+  return { apiVersion: "batch/v1", kind, metadata: { name: "figwasp" }, spec };
 }
 
 // Of a list of one object: the name that its field selector holds.
