@@ -25,8 +25,12 @@ function argumentsOf(command: string): string[] {
     .filter((word) => word !== "");
 }
 
+// What is verified there is made by a release, in other places than this.
+const ofRelease = /^(?:version=|cosign |gh |sha256sum |docker buildx imagetools )/;
+
 /** Throws Error where nothing would notice that a command is wrong. */
 async function check({ text: line, page, section }: Command): Promise<void> {
+  if (section === "Verify a release" && ofRelease.test(line)) return;
   for (const part of line.split(/ +(?:&&|\|) +/)) {
     const text = part.replace(/^(?:\w+=\S* +)+/, "");
     const step = `the commands of "${page}" under "${section}"`;
