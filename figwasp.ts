@@ -15,7 +15,6 @@
  * Run it with `npx tsx figwasp.ts`, with `node figwasp.ts`, or as a Job. `--help` lists the settings.
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
-import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { V1ControllerRevision, V1Pod, V1ReplicaSet, V1Secret } from "@kubernetes/client-node";
 import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
@@ -27,6 +26,8 @@ import { type Diagnosis, diagnose } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { LimitedClient } from "./lib/limits.ts";
+import { type Digest, isDigest, type Manifest, manifestLimitBytes } from "./lib/manifest.ts";
+import { manifestTypes, parseManifest, sha256 } from "./lib/manifest.ts";
 import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
 import { type Secret, toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
@@ -35,18 +36,17 @@ import { closingLines, describeEnd, isTrouble, type Report, reportLines, subject
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
 import { drawTable, type Terminal } from "./lib/terminal.ts";
 import { traced } from "./lib/trace.ts";
-import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, isObject, once } from "./lib/transport.ts";
+import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, once } from "./lib/transport.ts";
 import { messageOf, parseObject, printable, quote, readBody, send, statusOf, withoutQuery } from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
+export type { Digest } from "./lib/manifest.ts";
 export type { Pod, Secret, Workload } from "./lib/objects.ts";
 
 // --- Reference ---
 // Which image a container names, and which digest its pod reports. The tag comes from the pod template and
 // the digest from the status, never the other way round: imageID carries no tag, and may carry another
 // repository's name (kubernetes/kubernetes#95385).
-
-export type Digest = `sha256:${string}`;
 
 export interface Reference {
   /** As in the image's full name: `docker.io`, `registry.example:5000`, `[fc00::1]:5000`. */
@@ -213,24 +213,7 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
 // The conversation with a registry: one HEAD, and a GET only to explain a difference. How its host is reached, where
 // a credential may go and what a host is spared stand in lib/. Nothing secret is sent before the registry asks for it.
 
-// All four in one Accept: without the index types some registries answer with the digest of another manifest,
-// or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
-const manifestTypes = [
-  "application/vnd.oci.image.index.v1+json",
-  "application/vnd.docker.distribution.manifest.list.v2+json",
-  "application/vnd.oci.image.manifest.v1+json",
-  "application/vnd.docker.distribution.manifest.v2+json",
-];
-const manifestLimitBytes = 4 * 1024 * 1024; // what the distribution-spec asks registries to take
 const quotaLeftToNodes = 0.2;
-
-/** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
-export interface Manifest {
-  digest: Digest;
-  /** Without attestations; `platform` is `linux/arm64/v8`. See image-spec, "Image Index". */
-  children: { digest: Digest; platform: string }[];
-  config: Digest | undefined;
-}
 
 type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 
@@ -527,37 +510,6 @@ async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] 
 
 function nameOf({ registry, repository }: Reference): string {
   return `${registry}/${repository}`;
-}
-
-function parseManifest(digest: Digest, body: Buffer): Manifest {
-  const { manifests = [], config } = parseObject(body) ?? {};
-  if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
-    throw new Error(`the index ${digest} has children without digests`);
-  }
-  const children = manifests.map((child) => ({ digest: child.digest, platform: describePlatform(child.platform) }));
-  return {
-    digest,
-    // BuildKit marks what is about an image, and no image itself, with this platform.
-    children: children.filter(({ platform }) => platform !== "unknown/unknown"),
-    config: hasDigest(config) ? config.digest : undefined,
-  };
-}
-
-function hasDigest(value: unknown): value is { digest: Digest; platform?: unknown } {
-  return isObject(value) && isDigest(value["digest"]);
-}
-
-function describePlatform(platform: unknown): string {
-  const { os, architecture, variant } = isObject(platform) ? platform : {};
-  return [os, architecture, variant].filter((part) => typeof part === "string" && part !== "").join("/");
-}
-
-function isDigest(value: unknown): value is Digest {
-  return typeof value === "string" && /^sha256:[a-f0-9]{64}$/.test(value);
-}
-
-function sha256(body: Buffer): Digest {
-  return `sha256:${createHash("sha256").update(body).digest("hex")}`;
 }
 
 // --- Cluster ---

@@ -1,0 +1,64 @@
+/**
+ * What an image is made of, as registries keep it: digests and manifests (OCI image-spec), and which manifests to ask
+ * for (OCI distribution-spec). What a difference between two of them means, is decided in figwasp.ts.
+ */
+import { createHash } from "node:crypto";
+import { isObject, parseObject } from "./transport.ts";
+
+/** Of the one algorithm that all runtimes report in. See image-spec, "Digests". */
+export type Digest = `sha256:${string}`;
+
+// All four in one Accept: without the index types some registries answer with the digest of another manifest,
+// or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
+export const manifestTypes = [
+  "application/vnd.oci.image.index.v1+json",
+  "application/vnd.docker.distribution.manifest.list.v2+json",
+  "application/vnd.oci.image.manifest.v1+json",
+  "application/vnd.docker.distribution.manifest.v2+json",
+];
+/** What registries have to take at least. See distribution-spec, "Pushing Manifests". */
+export const manifestLimitBytes = 4 * 1024 * 1024;
+
+/** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
+export interface Manifest {
+  digest: Digest;
+  /** Without attestations; `platform` is `linux/arm64/v8`. See image-spec, "Image Index". */
+  children: { digest: Digest; platform: string }[];
+  /** See image-spec, "Image Manifest". */
+  config: Digest | undefined;
+}
+
+/** Reads the bytes of a manifest, of whichever of the four types. Throws Error for an index whose children cannot be
+ *  told apart; what holds neither children nor a config is a manifest all the same. */
+export function parseManifest(digest: Digest, body: Buffer): Manifest {
+  const { manifests = [], config } = parseObject(body) ?? {};
+  if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
+    throw new Error(`the index ${digest} has children without digests`);
+  }
+  const children = manifests.map((child) => ({ digest: child.digest, platform: describePlatform(child.platform) }));
+  return {
+    digest,
+    // BuildKit marks what is about an image, and no image itself, with this platform.
+    children: children.filter(({ platform }) => platform !== "unknown/unknown"),
+    config: hasDigest(config) ? config.digest : undefined,
+  };
+}
+
+function hasDigest(value: unknown): value is { digest: Digest; platform?: unknown } {
+  return isObject(value) && isDigest(value["digest"]);
+}
+
+function describePlatform(platform: unknown): string {
+  const { os, architecture, variant } = isObject(platform) ? platform : {};
+  return [os, architecture, variant].filter((part) => typeof part === "string" && part !== "").join("/");
+}
+
+/** Whether it is one in its only spelling: hex digits in lower case. */
+export function isDigest(value: unknown): value is Digest {
+  return typeof value === "string" && /^sha256:[a-f0-9]{64}$/.test(value);
+}
+
+/** The digest of what a registry sent, byte by byte. */
+export function sha256(body: Buffer): Digest {
+  return `sha256:${createHash("sha256").update(body).digest("hex")}`;
+}
