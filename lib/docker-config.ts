@@ -1,6 +1,6 @@
 /**
  * What a docker config holds: the value of a pull Secret, or the file that `docker login` writes. Which of it is for an
- * image, is decided in figwasp.ts.
+ * image, is decided in keys.ts.
  */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
