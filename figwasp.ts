@@ -27,12 +27,13 @@ import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { isForAnybody, matching } from "./lib/keys.ts";
 import { LimitedClient } from "./lib/limits.ts";
-import { type Digest, isDigest, type Manifest, manifestLimitBytes } from "./lib/manifest.ts";
-import { manifestTypes, parseManifest, sha256 } from "./lib/manifest.ts";
+import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } from "./lib/manifest.ts";
+import { parseManifest, type Resource, sha256 } from "./lib/manifest.ts";
 import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
 import { type Secret, toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
+import { findRelease, mapWords, type Release } from "./lib/release.ts";
 import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
 import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
 import { drawTable, type Terminal } from "./lib/terminal.ts";
@@ -161,9 +162,14 @@ type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 export class Registry {
   readonly client: LimitedClient;
   readonly logins: Logins;
+  /** Who has resolved a digest, by `ghcr.io/acme/app@sha256:…`. */
+  readonly resolvers = new Map<string, Repository>();
   readonly #hosts: Hosts;
   readonly #endpoints = new Map<string, Promise<Endpoint[]>>();
   readonly #repositories = new Map<string, Repository>();
+  readonly #releases = new Map<string, Promise<Release | undefined>>();
+  /** Registries that have failed to tell a release. */
+  readonly #silent = new Set<string>();
   readonly #notes = new Set<string>();
 
   constructor({ certsDir, proxies, tokenHosts }: RegistrySettings, client: LimitedClient) {
@@ -179,6 +185,24 @@ export class Registry {
     const repository = this.#repositories.get(key) ?? new Repository(this, reference, keyring);
     this.#repositories.set(key, repository);
     return repository;
+  }
+
+  /** What its owner calls an image that was resolved in this run; undefined where nobody tells. Nothing is decided by it:
+   *  a registry that once fails to tell is not asked again. Never throws. */
+  releaseOf(image: string, digest: Digest): Promise<Release | undefined> {
+    const reference = parseReference(image);
+    const key = `${nameOf(reference)}@${digest}`;
+    return once(this.#releases, key, async () => {
+      if (this.#silent.has(reference.registry)) return undefined;
+      try {
+        const repository = this.resolvers.get(key);
+        const release = repository && (await findRelease(digest, repository));
+        return release && mapWords(release, (word) => this.logins.redact(word));
+      } catch {
+        this.#silent.add(reference.registry);
+        return undefined;
+      }
+    });
   }
 
   endpointsOf(registry: string): Promise<Endpoint[]> {
@@ -209,6 +233,10 @@ export class Registry {
   }
 }
 
+interface Question extends Resource {
+  method: "HEAD" | "GET";
+}
+
 /** The conversation about one repository, with the credentials of the pods that run its image. */
 export class Repository {
   readonly #registry: Registry;
@@ -229,7 +257,11 @@ export class Repository {
 
   /** The digest that the tag points at now. Throws Error with method, URL and answer. */
   resolve(tag: string): Promise<Digest> {
-    return once(this.#tagDigests, tag, async () => (await this.#head(tag)) ?? sha256(await this.#read(tag)));
+    return once(this.#tagDigests, tag, async () => {
+      const digest = (await this.#head(tag)) ?? sha256(await this.#read(manifestAt(tag)));
+      this.#registry.resolvers.set(`${nameOf(this.#reference)}@${digest}`, this);
+      return digest;
+    });
   }
 
   /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the
@@ -237,21 +269,24 @@ export class Repository {
   manifest(digest: Digest): Promise<Manifest | undefined> {
     return once(this.#manifests, digest, async () => {
       try {
-        const body = await this.#read(digest);
-        if (sha256(body) === digest) return parseManifest(digest, body);
+        return parseManifest(digest, await this.#readExactly(digest, manifestAt(digest)));
       } catch (error) {
         if (statusOf(error) === 404) return undefined;
         throw error;
       }
-      throw new Error(`the registry gave other bytes for ${digest}`);
     });
+  }
+
+  /** The config of an image. Throws Error, also where the bytes are not the digest's. */
+  config(digest: Digest): Promise<Buffer> {
+    return this.#readExactly(digest, configAt(digest));
   }
 
   // Undefined where a GET has to tell: Red Hat's registry and some Nexus set-ups leave the digest out, others answer a
   // HEAD with 403, 404 or 405 for what they have (crazy-max/diun#1614). Docker Hub does not, and counts each GET.
   async #head(tag: string): Promise<Digest | undefined> {
     try {
-      const { headers, url } = await this.#ask("HEAD", tag);
+      const { headers, url } = await this.#ask({ method: "HEAD", ...manifestAt(tag) });
       const digest = headers.get("docker-content-digest");
       if (digest === null || isDigest(digest)) return digest ?? undefined;
       throw new Error(`HEAD ${withoutQuery(url)} returned the digest ${quote(digest)}, a sha256 one is needed`);
@@ -263,17 +298,23 @@ export class Repository {
   }
 
   // ECR and others send no digest with a GET, and some send a wrong one: the bytes tell.
-  async #read(tagOrDigest: string): Promise<Buffer> {
-    return readBody(await this.#ask("GET", tagOrDigest), manifestLimitBytes);
+  async #readExactly(digest: Digest, resource: Resource): Promise<Buffer> {
+    const body = await this.#read(resource);
+    if (sha256(body) === digest) return body;
+    throw new Error(`the registry gave other bytes for ${digest}`);
+  }
+
+  async #read(resource: Resource): Promise<Buffer> {
+    return readBody(await this.#ask({ method: "GET", ...resource }), resource.limitBytes);
   }
 
   // containerd's order: each host of hosts.toml in turn, the server last; the first that has it answers.
-  async #ask(method: "HEAD" | "GET", tagOrDigest: string): Promise<Response> {
+  async #ask(question: Question): Promise<Response> {
     const { registry } = this.#reference;
     const failures: unknown[] = [];
     for (const endpoint of await this.#registry.endpointsOf(registry)) {
       try {
-        return await this.#askEndpoint(method, endpoint, tagOrDigest);
+        return await this.#askEndpoint(question, endpoint);
       } catch (error) {
         failures.push(error);
       }
@@ -287,34 +328,35 @@ export class Repository {
     );
   }
 
-  async #askEndpoint(method: string, endpoint: Endpoint, tagOrDigest: string): Promise<Response> {
+  async #askEndpoint(question: Question, endpoint: Endpoint): Promise<Response> {
+    const { method, path } = question;
     const { base, query } = endpoint;
-    const url = `${base}/${this.#reference.repository}/manifests/${tagOrDigest}`;
+    const url = `${base}/${this.#reference.repository}/${path}`;
     if (method === "GET") this.#sparePulls(new URL(base).host);
     const known = this.#authorizations.get(base);
-    const answer = await this.#send(method, url + query, endpoint, known);
+    const answer = await this.#send(question, url + query, endpoint, known);
     if (answer.response.status !== 401) return accept(method, url, answer.response);
 
-    const outcome = await this.#logIn(method, answer, endpoint, known !== undefined);
+    const outcome = await this.#logIn(question, answer, endpoint, known !== undefined);
     if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
     this.credential = outcome.source;
     if (answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
     if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
     // Let in, it was led to a host that asks as well.
-    const next = await this.#logIn(method, outcome.answer, endpoint, false);
+    const next = await this.#logIn(question, outcome.answer, endpoint, false);
     return accept(method, url, next.answer.response, "why" in next ? next.why : undefined);
   }
 
   // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
   // *.pkg.dev, which wants a token of its own (google/go-containerregistry#2359).
-  async #logIn(method: string, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
+  async #logIn(question: Question, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
     const { repository } = this.#reference;
     const { origin, host } = new URL(answer.url);
     const isOwn = answer.url.startsWith(`${endpoint.base}/`);
     const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, dispatcher: endpoint.otherDispatcher };
     const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
-    const askAgain = (authorization: string) => this.#send(method, answer.url, at, authorization);
+    const askAgain = (authorization: string) => this.#send(question, answer.url, at, authorization);
     const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
     const outcome = await this.#registry.logins.logIn(refusal);
     if (isOwn || "authorization" in outcome) return outcome;
@@ -322,11 +364,11 @@ export class Repository {
     return { ...outcome, why: [outcome.why ?? [], why].flat().join(", ") };
   }
 
-  #send(method: string, url: string, endpoint: Endpoint, authorization: string | undefined): Promise<Answer> {
+  #send({ method, types }: Question, url: string, endpoint: Endpoint, authorization: string | undefined) {
     const { dispatcher, otherDispatcher } = endpoint;
-    const own = { accept: manifestTypes.join(", "), "user-agent": userAgent, ...(authorization && { authorization }) };
-    const question = { method, headers: { ...endpoint.headers, ...own }, dispatcher, otherDispatcher };
-    return send(this.#registry.client.fetch, url, question);
+    const own = { accept: types, "user-agent": userAgent, ...(authorization && { authorization }) };
+    const headers = { ...endpoint.headers, ...own };
+    return send(this.#registry.client.fetch, url, { method, headers, dispatcher, otherDispatcher });
   }
 
   // Docker Hub counts a GET as a pull.
@@ -437,10 +479,6 @@ async function hasImagesOf(tag: Manifest, old: Manifest, read: ReadManifest): Pr
     if (config === undefined || !configs.includes(config)) return false;
   }
   return images.length > 0;
-}
-
-function imagesOf(manifest: Manifest): Manifest["children"] {
-  return manifest.config === undefined ? manifest.children : [{ digest: manifest.digest, platform: "" }];
 }
 
 async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] | undefined> {
@@ -771,6 +809,8 @@ export interface Finding {
     podCount: number;
     /** Where the credential comes from that its registry took: `key "ghcr.io" of Secret shop/pull`. */
     credential?: string | undefined;
+    /** What the owner calls the image that it is restarted for. */
+    release?: Release | undefined;
   }[];
 }
 
@@ -935,16 +975,19 @@ async function converge(shared: Run, selected: Selected, isSecondTry = false): P
   const named = { kind, namespace, name };
   try {
     const workload = selected.workload ?? (await shared.cluster.getWorkload(kind, namespace, name));
-    const finding: Finding = { of: named, ...(await examine(shared, workload)) };
-    if (shared.config.isDryRun) return finding;
+    const found = await examine(shared, workload);
+    const { verdict, containers } = found;
+    const { isDryRun, isWaiting } = shared.config;
     try {
-      if (finding.verdict.kind === "restarted") await restart(shared, workload, finding.verdict.outdated);
-      await announce(shared, workload, finding);
+      if (verdict.kind === "restarted" && !isDryRun) await restart(shared, workload, verdict.outdated);
     } catch (error) {
       if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, named, true);
-      return { ...failure(named, "restart", error), containers: finding.containers };
+      return { ...failure(named, "restart", error), containers };
     }
-    return shared.config.isWaiting ? await follow(shared, finding, named) : finding;
+    const finding = await findReleases(shared, { of: named, ...found });
+    if (isDryRun) return finding;
+    await announce(shared, workload, finding);
+    return isWaiting ? await follow(shared, finding, named) : finding;
   } catch (error) {
     return failure(named, "read", error);
   }
@@ -1083,6 +1126,18 @@ async function restart(
     [config.restartAnnotation]: `${now().toISOString().slice(0, 19)}Z`,
     [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
   });
+}
+
+// After the restart, which does not wait for what is only told.
+async function findReleases({ registry }: Run, finding: Finding): Promise<Finding> {
+  if (finding.verdict.kind !== "restarted") return finding;
+  const containers = finding.containers.map(async (container) => {
+    const { image, verdict } = container;
+    return verdict.kind === "outdated"
+      ? { ...container, release: await registry.releaseOf(image, verdict.resolved) }
+      : container;
+  });
+  return { ...finding, containers: await Promise.all(containers) };
 }
 
 // Who may not write Events goes without; they are no part of the work.

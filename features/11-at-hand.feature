@@ -39,7 +39,7 @@ Feature: See what figwasp would do, does and did
       Given a Deployment of that image
       And an image that says "v2" is pushed under the same tag
       When figwasp runs as a Job
-      Then the Deployment has an Event that says from which image to which it was restarted
+      Then the Deployment has an Event that says from which image to which it was restarted, and that this is version "v2"
       And the Job's pod has ended with the message "restarted, outdated: echo"
 
     Scenario: Without the right to write Events nothing is missing

@@ -1,6 +1,6 @@
 /**
- * What an image is made of, as registries keep it: digests and manifests (OCI image-spec), and which manifests to ask
- * for (OCI distribution-spec). What a difference between two of them means, is decided in figwasp.ts.
+ * What an image is made of, as registries keep it (OCI image-spec): digests and manifests; and how these are asked for
+ * (OCI distribution-spec). What a difference between two of them means, is decided in figwasp.ts.
  */
 import { createHash } from "node:crypto";
 import { isObject, parseObject } from "./transport.ts";
@@ -8,16 +8,35 @@ import { isObject, parseObject } from "./transport.ts";
 /** Of the one algorithm that all runtimes report in. See image-spec, "Digests". */
 export type Digest = `sha256:${string}`;
 
+/** What a repository is asked for. */
+export interface Resource {
+  /** Below the repository: `manifests/latest`. */
+  path: string;
+  /** The media types that are taken. */
+  types: string;
+  limitBytes: number;
+}
+
 // All four in one Accept: without the index types some registries answer with the digest of another manifest,
 // or with a converted schema-1 one (distribution-spec, "Pulling manifests"; keel-hq/keel#715).
-export const manifestTypes = [
+const manifestTypes = [
   "application/vnd.oci.image.index.v1+json",
   "application/vnd.docker.distribution.manifest.list.v2+json",
   "application/vnd.oci.image.manifest.v1+json",
   "application/vnd.docker.distribution.manifest.v2+json",
-];
-/** What registries have to take at least. See distribution-spec, "Pushing Manifests". */
-export const manifestLimitBytes = 4 * 1024 * 1024;
+].join(", ");
+const manifestLimitBytes = 4 * 1024 * 1024; // what the distribution-spec asks registries to take
+const configLimitBytes = 1024 * 1024; // they have some KiB, the history of the layers among it
+
+/** The manifest of a tag or a digest. */
+export function manifestAt(name: string): Resource {
+  return { path: `manifests/${name}`, types: manifestTypes, limitBytes: manifestLimitBytes };
+}
+
+/** The config of an image, which is a blob: registries lead to where they keep them, often another host. */
+export function configAt(digest: Digest): Resource {
+  return { path: `blobs/${digest}`, types: "*/*", limitBytes: configLimitBytes };
+}
 
 /** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
 export interface Manifest {
@@ -26,12 +45,13 @@ export interface Manifest {
   children: { digest: Digest; platform: string }[];
   /** See image-spec, "Image Manifest". */
   config: Digest | undefined;
+  annotations: unknown;
 }
 
 /** Reads the bytes of a manifest, of whichever of the four types. Throws Error for an index whose children cannot be
  *  told apart; what holds neither children nor a config is a manifest all the same. */
 export function parseManifest(digest: Digest, body: Buffer): Manifest {
-  const { manifests = [], config } = parseObject(body) ?? {};
+  const { manifests = [], config, annotations } = parseObject(body) ?? {};
   if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
     throw new Error(`the index ${digest} has children without digests`);
   }
@@ -41,7 +61,13 @@ export function parseManifest(digest: Digest, body: Buffer): Manifest {
     // BuildKit marks what is about an image, and no image itself, with this platform.
     children: children.filter(({ platform }) => platform !== "unknown/unknown"),
     config: hasDigest(config) ? config.digest : undefined,
+    annotations,
   };
+}
+
+/** The images of an index; an image has itself. */
+export function imagesOf(manifest: Manifest): Manifest["children"] {
+  return manifest.config === undefined ? manifest.children : [{ digest: manifest.digest, platform: "" }];
 }
 
 function hasDigest(value: unknown): value is { digest: Digest; platform?: unknown } {

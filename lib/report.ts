@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import type { Finding } from "../figwasp.ts";
 import { RELEASE } from "./config.ts";
-import { printable } from "./transport.ts";
+import type { Release } from "./release.ts";
+import { printable, quote } from "./transport.ts";
 
 /** A run that has ended. */
 export interface Report {
@@ -34,9 +35,10 @@ export function subjectOf(of: Finding["of"]): string {
 /** The verdict of a container with what it rests on. */
 export function describeContainer(container: Finding["containers"][number]): string {
   const { verdict } = container;
+  const release = describeRelease(container.release);
   const digests = [
     ...(verdict.kind === "outdated" ? [`running ${verdict.running} ${shareOf(verdict, container)}`] : []),
-    ...("resolved" in verdict ? [`resolved ${verdict.resolved}`] : []),
+    ...("resolved" in verdict ? [`resolved ${verdict.resolved}${release && ` (${release})`}`] : []),
   ];
   return [verdict.kind, ...digests, ...remarksOf(container)].join(", ");
 }
@@ -53,6 +55,15 @@ export function remarksOf({ verdict, credential }: Finding["containers"][number]
     ...(verdict.kind === "current" && verdict.isEquivalent ? ["another index of the same image"] : []),
     ...(credential === undefined ? [] : [`with ${credential}`]),
   ];
+}
+
+/** What a restart is for, by its owner: `version 1.4.2, revision 3f2c1ab`, quoted where the owner's word might be taken
+ *  for one of figwasp's own; empty if he says nothing. */
+export function describeRelease(release: Release = {}): string {
+  const words = Object.entries(release).map(([field, word]: [string, string]) => {
+    return `${field} ${/^[\w.+:/@~-]+$/.test(word) ? word : quote(word)}`;
+  });
+  return words.join(", ");
 }
 
 /** The verdict of a workload with what it rests on: it comes first, up to a comma. */
@@ -105,8 +116,9 @@ export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Rec
 
 function describeFinding({ of, verdict, containers }: Finding): Record<string, unknown>[] {
   if (typeof of === "string") return [];
-  const described = containers.map(({ name, image, podCount, credential, verdict: own }) => {
-    return { name, image, podCount, ...(credential !== undefined && { credential }), ...describeVerdict(own) };
+  const described = containers.map(({ name, image, podCount, credential, release, verdict: own }) => {
+    const asked = { ...(credential !== undefined && { credential }), ...(release && { release }) };
+    return { name, image, podCount, ...asked, ...describeVerdict(own) };
   });
   return [{ ...of, ...describeVerdict(verdict), containers: described }];
 }
@@ -141,8 +153,10 @@ export type WorkloadEvent = NonNullable<ReturnType<typeof toEvent>>;
 export function toEvent({ of, verdict, containers }: Finding, uid: string, at: Date) {
   if (typeof of === "string" || (verdict.kind !== "restarted" && verdict.kind !== "not converged")) return undefined;
   const isRestart = verdict.kind === "restarted";
-  const changes = containers.flatMap(({ name, image, verdict: own }) => {
-    return own.kind === "outdated" ? [`${name} (${image}) from ${own.running} to ${own.resolved}`] : [];
+  const changes = containers.flatMap(({ name, image, verdict: own, release }) => {
+    if (own.kind !== "outdated") return [];
+    const described = describeRelease(release);
+    return [`${name} (${image}) from ${own.running} to ${own.resolved}${described && ` (${described})`}`];
   });
   const message = printable(isRestart ? changes.join("; ") : verdict.reason);
   // Each restart is news. That the nodes still pull something else is found at each run, and is one Event.

@@ -4,7 +4,15 @@
 import { styleText } from "node:util";
 import type { Finding } from "../figwasp.ts";
 import type { Named } from "./objects.ts";
-import { closingLines, describeWorkload, remarksOf, type Report, shareOf, subjectOf } from "./report.ts";
+import {
+  closingLines,
+  describeRelease,
+  describeWorkload,
+  remarksOf,
+  type Report,
+  shareOf,
+  subjectOf,
+} from "./report.ts";
 import { printable } from "./transport.ts";
 
 export interface Terminal {
@@ -65,7 +73,8 @@ function drawContainers(findings: Finding[], terminal: Terminal): string[] {
 
 function remarksUnder(container: Container): string {
   const { verdict } = container;
-  return [...(verdict.kind === "outdated" ? [shareOf(verdict, container)] : []), ...remarksOf(container)].join(", ");
+  const share = verdict.kind === "outdated" ? shareOf(verdict, container) : "";
+  return [share, describeRelease(container.release), ...remarksOf(container)].filter((text) => text !== "").join(", ");
 }
 
 function cellsOf(of: Named, { name, image, verdict }: Container): string[] {

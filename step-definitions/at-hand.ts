@@ -55,12 +55,12 @@ interface Document {
 // --- What kubectl describes ---
 
 Then(
-  "the Deployment has an Event that says from which image to which it was restarted",
-  async function (this: FigwaspWorld) {
+  "the Deployment has an Event that says from which image to which it was restarted, and that this is version {string}",
+  async function (this: FigwaspWorld, version: string) {
     const [event, ...more] = await eventsOf(this, "Restarted");
     assert(event && more.length === 0, "there should be one Event");
     const digests = [this.pushed.get("v1"), await this.registry.digest(this.tagged)];
-    assert.equal(event.message, `echo (${this.image}) from ${digests[0]} to ${digests[1]}`);
+    assert.equal(event.message, `echo (${this.image}) from ${digests[0]} to ${digests[1]} (version ${version})`);
     assert.match(await this.kubectl("describe", "deployment", "my-app"), /Normal\s+Restarted\s.*figwasp/);
   },
 );

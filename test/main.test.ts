@@ -15,9 +15,11 @@ import { aPod, aWorkload } from "./support/cluster.ts";
 import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
 import { heard, type Login, plant, plantToken } from "./support/leaks.ts";
 import {
+  callIt,
   digestOf,
   folderOf,
   imageOf,
+  imageWith,
   indexOver,
   serveRegistry,
   sha256,
@@ -188,6 +190,62 @@ describe("main()", () => {
     assert.equal(message, "1 restarted\ndeployment shop/api: restarted, outdated: app");
   });
 
+  describe("and what the owner calls the new image", () => {
+    const called = " (version 1.4.2, revision 3f2c1ab)";
+
+    async function aRelease(t: TestContext) {
+      const { image, blob } = imageWith({ config: { Labels: callIt("1.4.2", "3f2c1ab") } });
+      const stub = await serveRegistry(t);
+      stub.put("latest", image);
+      stub.blobs.set(sha256(blob), blob);
+      const blobsAsked = () => stub.lines().filter((line) => line.includes("/blobs/")).length;
+      return { stub, blobsAsked, workload: { containers: [{ name: "app", image: stub.image("latest") }] } };
+    }
+
+    it("says it in the log, in the Event and in the JSON, of an image that two workloads run", async (t) => {
+      const { workload, blobsAsked } = await aRelease(t);
+      const scene = { workload, pods: [podOf("v1")], env: { FIGWASP_TARGET_DEPLOYMENT: "a,b" } };
+      const { code, lines, events } = await run(scene);
+      assert.deepEqual([code, blobsAsked()], [0, 1]);
+      assert.deepEqual(lines.filter((line) => line.endsWith(called)).length, 2);
+      assert.equal(events.filter(({ message }) => message.endsWith(called)).length, 2);
+      const json = await run({ ...scene, argv: ["-o", "json"] });
+      const document = JSON.parse(json.lines[0] ?? "") as { workloads: { containers: { release: unknown }[] }[] };
+      assert.equal(mistakesIn(document), "");
+      const releases = document.workloads.map(({ containers }) => containers[0]?.release);
+      assert.deepEqual(
+        releases,
+        [1, 2].map(() => ({ version: "1.4.2", revision: "3f2c1ab" })),
+      );
+    });
+
+    it("asks for it in a dry run too, and never where nothing is restarted", async (t) => {
+      const { stub, workload, blobsAsked } = await aRelease(t);
+      const { lines, events } = await run({ workload, pods: [podOf("v1")], argv: ["--dry-run"] });
+      assert(lines[0]?.endsWith(called), lines[0]);
+      assert.deepEqual([events, blobsAsked()], [[], 1]);
+      const imageID = `x/app@${sha256(stub.manifests.get("latest")?.body ?? "")}`;
+      const current = aPod("p1", "", { containers: [{ name: "app", pullPolicy: "Always", imageID }] });
+      assert.equal((await run({ workload, pods: [current] })).code, 0);
+      const [{ annotations } = assert.fail()] = (await run({ workload, pods: [podOf("v1")] })).patches;
+      const stuck = { workload, pods: [{ ...podOf("v1"), annotations }] };
+      assert.match((await run(stuck)).lines.at(-1) ?? "", /not converged/);
+      assert.equal(blobsAsked(), 2, "the dry run's and the restart's");
+    });
+
+    it("restarts before it asks, and all the same where it gets no answer", async (t) => {
+      const { stub, workload, blobsAsked } = await aRelease(t);
+      stub.blobs.clear();
+      let blobsBefore = -1;
+      const onPatch = () => (blobsBefore = blobsAsked());
+      const { code, lines, events, patches } = await run({ workload, pods: [podOf("v1")], onPatch });
+      assert.deepEqual([code, patches.length, blobsBefore, blobsAsked()], [0, 1, 0, 1]);
+      assert.equal(lines.length, 2, "no note");
+      assert.match(lines[0] ?? "", /resolved sha256:\w+$/);
+      assert.match(events[0]?.message ?? "", / to sha256:\w+$/);
+    });
+  });
+
   it("goes without Events where the Role does not grant them, and notes another refusal", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const scene = (status: number) => ({
@@ -241,7 +299,7 @@ describe("main()", () => {
         errors[0] ?? "",
         /^ {2}HEAD http:\/\/127\.0\.0\.1:\d+\/v2\/app\/manifests\/latest: 200 OK in \d+ ms, docker-content-digest sha256:/,
       );
-      assert.equal(errors.filter((line) => line.startsWith("  GET ")).length, 2);
+      assert(errors.some((line) => line.startsWith("  GET ")));
     });
   });
 

@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
 import type { Registry } from "../figwasp.ts";
+import { behind, giving, routes } from "./support/doors.ts";
+import { keyringOf, plant, plantToken } from "./support/leaks.ts";
 import {
+  callIt,
   digestOf,
   imageOf,
+  imageWith,
   indexOf,
   indexOver,
   noKeys,
@@ -14,7 +18,7 @@ import {
   type StoredManifest,
   types,
 } from "./support/registry.ts";
-import { serve } from "./support/serve.ts";
+import { type Answer, serve } from "./support/serve.ts";
 
 const look = (registry: Registry, image: string, pods: Running[]) => {
   return lookUp(registry, image, { running: pods, keyring: noKeys });
@@ -518,5 +522,178 @@ describe("lookUp()", () => {
       lookup.error.message,
       /The answer of http:\/\/127.0.0.1:\d+\/v2\/app\/manifests\/sha256:\w+ broke off: /,
     );
+  });
+});
+
+describe("Registry.releaseOf()", () => {
+  const labelled = (...names: Parameters<typeof callIt>) => imageWith({ config: { Labels: callIt(...names) } });
+  const ours = { version: "1.4.2", revision: "3f2c1ab" };
+
+  /** Resolves the tag of an image where a pod runs another one, then asks what its owner calls it. */
+  async function releaseOf(registry: Registry, image: string, keyring = noKeys) {
+    const lookup = await lookUp(registry, image, { running: [running("old")], keyring });
+    assert(lookup.kind === "resolved", lookup.kind === "failed" ? lookup.error.message : "");
+    return registry.releaseOf(image, lookup.digest);
+  }
+
+  /** A registry whose `app:latest` is this image. */
+  async function holding(t: TestContext, { image, blob }: ReturnType<typeof imageWith>) {
+    const stub = await serveRegistry(t);
+    const digest = stub.put("latest", image);
+    stub.blobs.set(sha256(blob), blob);
+    return { stub, digest, config: `GET /v2/app/blobs/${sha256(blob)}` };
+  }
+
+  it("reads the labels of the image's config, once, however many ask", async (t) => {
+    const { stub, digest, config } = await holding(t, labelled("1.4.2", "3f2c1ab"));
+    const registry = await openRegistry(t);
+    const asked = await Promise.all([1, 2, 3].map(() => releaseOf(registry, stub.image("latest"))));
+    assert.deepEqual(asked, [ours, ours, ours]);
+    assert.deepEqual(stub.lines().slice(0, 2), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${digest}`]);
+    assert.deepEqual(stub.lines().slice(3), [config]);
+    assert.equal(stub.requests.at(-1)?.headers.accept, "*/*");
+  });
+
+  it("asks no further where annotations of the index tell", async (t) => {
+    const stub = await serveRegistry(t);
+    const child = stub.put("amd", labelled("of the platform").image);
+    const index = JSON.parse(indexOver(child).body) as object;
+    const body = JSON.stringify({ ...index, annotations: callIt("1.4.2", "3f2c1ab") });
+    stub.put("latest", { type: types.index, body });
+    const registry = await openRegistry(t);
+    assert.deepEqual(await releaseOf(registry, stub.image("latest")), ours);
+    assert.equal(stub.lines().length, 3, "HEAD, and two GETs that explain the difference");
+  });
+
+  it("believes annotations before labels, which may be the base image's, and mixes neither", async (t) => {
+    const base = { config: { Labels: callIt("24.04", "of the base") } };
+    const { stub, digest } = await holding(t, imageWith(base, callIt("1.4.2")));
+    assert.deepEqual(await releaseOf(await openRegistry(t), stub.image("latest")), { version: "1.4.2" });
+    assert.equal(stub.lines().at(-1), `GET /v2/app/manifests/${digestOf("old")}`);
+    assert.equal(stub.lines().filter((line) => line.endsWith(digest)).length, 1);
+  });
+
+  it("takes the word of an index's first image for all, and no attestation's", async (t) => {
+    const image = labelled("1.4.2", "3f2c1ab");
+    const { stub, config } = await holding(t, image);
+    const child = stub.put("amd", image.image);
+    const about = [digestOf("about"), { os: "unknown", architecture: "unknown" }] as [Digest, object];
+    stub.put("latest", indexOf(about, [child], [digestOf("another")]));
+    assert.deepEqual(await releaseOf(await openRegistry(t), stub.image("latest")), ours);
+    assert.deepEqual(stub.lines().slice(-2), [`GET /v2/app/manifests/${child}`, config]);
+  });
+
+  it("asks for no config where annotations of that image tell", async (t) => {
+    const stub = await serveRegistry(t);
+    const child = stub.put("amd", imageWith({}, callIt("1.4.2", "3f2c1ab")).image);
+    stub.put("latest", indexOver(child));
+    assert.deepEqual(await releaseOf(await openRegistry(t), stub.image("latest")), ours);
+    assert.equal(stub.lines().at(-1), `GET /v2/app/manifests/${child}`);
+  });
+
+  // What an owner left out, or a registry does not give: each is asked for once.
+  const without: [string, (blob: string) => string | undefined, ReturnType<typeof imageWith>?][] = [
+    ["the image has no labels", (blob) => blob, imageWith({ config: {} })],
+    ["its config is no JSON", (blob) => blob, imageWith("<html>")],
+    ["its config is not there", () => undefined],
+    ["its config has other bytes", (blob) => `${blob} `],
+    ["its config is too large", (blob) => blob, imageWith({ config: { Labels: callIt("1") }, x: "x".repeat(2 ** 20) })],
+  ];
+  for (const [what, change, image = labelled("1.4.2")] of without) {
+    it(`gives none where ${what}`, async (t) => {
+      const { stub, config } = await holding(t, image);
+      const changed = change(image.blob);
+      if (changed === undefined) stub.blobs.clear();
+      else stub.blobs.set(sha256(image.blob), changed);
+      assert.equal(await releaseOf(await openRegistry(t), stub.image("latest")), undefined);
+      assert.equal(stub.lines().filter((line) => line === config).length, 1);
+    });
+  }
+
+  it("gives none of an index over attestations alone", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.put("latest", indexOf([digestOf("about"), { os: "unknown", architecture: "unknown" }]));
+    assert.equal(await releaseOf(await openRegistry(t), stub.image("latest")), undefined);
+    assert.equal(stub.lines().length, 3);
+  });
+
+  it("waits once for a registry that does not tell, and asks it no more", async (t) => {
+    const { stub } = await holding(t, labelled("1.4.2"));
+    stub.put("other", labelled("2").image);
+    stub.blobs.clear();
+    const registry = await openRegistry(t);
+    for (const tag of ["latest", "other"]) assert.equal(await releaseOf(registry, stub.image(tag)), undefined);
+    assert.equal(stub.lines().filter((line) => line.includes("/blobs/")).length, 1);
+  });
+
+  it("leaves what remains of a quota to the nodes", async (t) => {
+    const { image, blob } = labelled("1.4.2");
+    let remaining = 21;
+    const stub = await serve(t, ({ method, path }, response) => {
+      const quota = { "ratelimit-limit": "100", "ratelimit-remaining": String(remaining) };
+      if (method === "HEAD") return void response.writeHead(200, { "docker-content-digest": sha256(image.body) }).end();
+      remaining--;
+      if (path.includes("/blobs/")) return void response.end(blob);
+      response.writeHead(path.endsWith(sha256(image.body)) ? 200 : 404, quota).end(image.body);
+      remaining = 19;
+    });
+    assert.equal(await releaseOf(await openRegistry(t), `${stub.host}/app`), undefined);
+    assert.equal(stub.lines().filter((line) => line.includes("/blobs/")).length, 0);
+  });
+
+  it("sends the registry's credential and token with the question, and neither to where its blobs are", async (t) => {
+    const { image, blob } = labelled("1.4.2", "3f2c1ab");
+    const elsewhere = await serve(t, (_request, response) => void response.end(blob));
+    const manifests: Answer = ({ method, path }, response) => {
+      const isIt = !path.includes(digestOf("old"));
+      response.writeHead(isIt ? 200 : 404, { "docker-content-digest": sha256(image.body), "content-type": image.type });
+      response.end(method === "HEAD" ? undefined : image.body);
+    };
+    const blobs: Answer = (_request, response) => {
+      response.writeHead(307, { location: `http://${elsewhere.host}/signed?by=them` }).end();
+    };
+    const token = plantToken(t, "the registry");
+    const inside = routes({ "/v2/app/manifests/": manifests, "/v2/app/blobs/": blobs });
+    const login = plant(t, {}, "the registry");
+    const doors: [string, string][] = [
+      ['Basic realm="r"', login.authorization],
+      ['Bearer realm="/token",service="s"', `Bearer ${token}`],
+    ];
+    for (const [challenge, authorization] of doors) {
+      const answers = {
+        "/token": giving({ [login.authorization]: token }),
+        "/v2/": behind(challenge, [authorization], inside),
+      };
+      const stub = await serve(t, routes(answers));
+      stub.name = "the registry";
+      const keyring = keyringOf([stub.host, login]);
+      assert.deepEqual(await releaseOf(await openRegistry(t), `${stub.host}/app`, keyring), ours);
+      assert.equal(stub.requests.at(-1)?.headers.authorization, authorization);
+    }
+    assert.deepEqual(
+      elsewhere.requests.map(({ path, headers }) => [path, headers.authorization]),
+      doors.map(() => ["/signed?by=them", undefined]),
+    );
+  });
+
+  it("removes what a registry was sent, should a label repeat it", async (t) => {
+    const login = plant(t, { password: "pass-w0rd-of-the-planted" }, "the registry");
+    const { image, blob } = labelled("1.4.2", login.password);
+    const inside: Answer = ({ method, path }, response) => {
+      if (path.includes("/blobs/")) return void response.end(blob);
+      if (path.includes(digestOf("old"))) return void response.writeHead(404).end();
+      response.writeHead(200, { "docker-content-digest": sha256(image.body), "content-type": image.type });
+      response.end(method === "HEAD" ? undefined : image.body);
+    };
+    const stub = await serve(t, behind('Basic realm="r"', [login.authorization], inside));
+    stub.name = "the registry";
+    const release = await releaseOf(await openRegistry(t), `${stub.host}/app`, keyringOf([stub.host, login]));
+    assert.deepEqual(release, { version: "1.4.2", revision: "[removed]" });
+  });
+
+  it("asks nobody about a digest that was not resolved in this run", async (t) => {
+    const { stub, digest } = await holding(t, labelled("1.4.2"));
+    assert.equal(await (await openRegistry(t)).releaseOf(stub.image("latest"), digest), undefined);
+    assert.deepEqual(stub.requests, []);
   });
 });

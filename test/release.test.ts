@@ -1,131 +1,51 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { describe, it, type TestContext } from "node:test";
-import { promisify } from "node:util";
-import { YAML } from "zx";
-import { RELEASE } from "../lib/config.ts";
+import { describe, it } from "node:test";
+import { type Manifest, parseManifest } from "../lib/manifest.ts";
+import { findRelease, type Release } from "../lib/release.ts";
+import { callIt, digestOf } from "./support/registry.ts";
 
-describe("RELEASE", () => {
-  const places: [string, RegExp][] = [
-    ["package.json", /^ {2}"version": "(.*)",$/gm],
-    ["README.md", /figwasp:(\d+\.[^\s`]*)/g],
-    ["docs/install.md", /(?:figwasp:|\?ref=v|newTag: |version=)(\d+\.[^\s`]*)/g],
-    ["deploy/base/cronjob.yaml", /image: ghcr\.io\/figwasp\/figwasp:(.*)/g],
-    ["deploy/base/kustomization.yaml", /app\.kubernetes\.io\/version: (.*)/g],
-    ["fixtures/job.yaml", /image: ghcr\.io\/figwasp\/figwasp:(.*)/g],
-    ["fixtures/figwasp-v1.yaml", /image: ghcr\.io\/figwasp\/figwasp:(.*)/g],
-  ];
-  for (const [file, pattern] of places) {
-    it(`is the version in ${file}`, async () => {
-      const found = [...(await readFile(file, "utf8")).matchAll(pattern)].map(([, version]) => version);
-      assert(found.length > 0);
-      assert.deepEqual([...new Set(found)], [RELEASE]);
-    });
-  }
-});
+const parse = (value: unknown): Manifest => parseManifest(digestOf("it"), Buffer.from(JSON.stringify(value)));
 
-describe(".ci/release-notes", () => {
-  const changelog = `# Changelog
-
-## [Unreleased]
-
-- To come.
-
-## [3.1.0] - 2026-12-01
-
-### Added
-
-- A thing.
-
-## [3.0.0] - 2026-11-30
-
-- The first.
-
-[3.1.0]: https://example/3.1.0
-`;
-  const run = promisify(execFile);
-
-  interface Versions {
-    inPackage?: string;
-    inCode?: string;
-  }
-
-  /** Runs it in a repository of that version. */
-  async function notesOf(t: TestContext, tag: string, versions: Versions = {}): Promise<string> {
-    const { inPackage = "3.1.0", inCode = inPackage } = versions;
-    const folder = await mkdtemp(join(tmpdir(), "figwasp-release-"));
-    t.after(() => rm(folder, { recursive: true }));
-    await mkdir(join(folder, "lib"));
-    await cp(".ci/release-notes", join(folder, ".ci/release-notes"));
-    await writeFile(
-      join(folder, "package.json"),
-      JSON.stringify({ name: "figwasp", version: inPackage, x: 1 }, null, 2),
-    );
-    await writeFile(join(folder, "lib/config.ts"), `export const RELEASE = "${inCode}";\n`);
-    await writeFile(join(folder, "CHANGELOG.md"), changelog);
-    return (await run(join(folder, ".ci/release-notes"), [tag])).stdout;
-  }
-
-  it("prints what the changelog says of the release, and of no other", async (t) => {
-    assert.equal((await notesOf(t, "v3.1.0")).trim(), "### Added\n\n- A thing.");
-    assert.equal((await notesOf(t, "v3.0.0", { inPackage: "3.0.0" })).trim(), "- The first.");
-  });
-
-  const refused: [string, string, Versions, RegExp][] = [
-    ["a tag of another version", "v3.1.1", {}, /package\.json says 3\.1\.0/],
-    ["a tag without its v", "3.1.0", {}, /Cannot release 3\.1\.0/],
-    ["a package of another version", "v3.1.0", { inPackage: "3.0.0", inCode: "3.1.0" }, /package\.json says 3\.0\.0/],
-    ["a RELEASE of another version", "v3.1.0", { inCode: "3.0.0" }, /RELEASE in lib\/config\.ts says 3\.0\.0/],
-    ["a version that the changelog says nothing of", "v3.2.0", { inPackage: "3.2.0" }, /no section "## \[3\.2\.0\]"/],
-    ["a part of a version", "v3.1", { inPackage: "3.1" }, /no section "## \[3\.1\]"/],
-  ];
-  for (const [what, tag, versions, message] of refused) {
-    it(`refuses ${what}`, async (t) => {
-      await assert.rejects(notesOf(t, tag, versions), { code: 1, stderr: message });
-    });
-  }
-});
-
-interface Job {
-  uses?: string;
-  permissions?: Record<string, string>;
-  "timeout-minutes"?: number;
-  steps?: { uses?: string; run?: string; with?: Record<string, unknown> }[];
+/** Of an image with these annotations; its config, where it is asked for. */
+function find(annotations: unknown, config?: string): Promise<Release | undefined> {
+  const image = parse({ config: { digest: digestOf("config") }, annotations });
+  const read = async () => (config === undefined ? assert.fail("the config was asked for") : Buffer.from(config));
+  return findRelease(digestOf("it"), { manifest: async () => image, config: read });
 }
 
-for (const file of await readdir(".github/workflows")) {
-  describe(`.github/workflows/${file}`, async () => {
-    const text = await readFile(`.github/workflows/${file}`, "utf8");
-    const workflow = YAML.parse(text) as { permissions: object; concurrency?: object; jobs: Record<string, Job> };
-    const jobs = Object.values(workflow.jobs);
-    const steps = jobs.flatMap((job) => job.steps ?? []);
-
-    it("names every action by its commit, with the version beside it", () => {
-      const uses = [...text.matchAll(/uses: (.*)/g)].map(([, what = ""]) => what);
-      assert(uses.length > 0);
-      for (const what of uses) assert.match(what, /^(?:[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$|\.\/)/);
+describe("findRelease()", () => {
+  // Each: the owner's word, and what is left of it.
+  const words: [string, unknown, string | undefined][] = [
+    ["a version", "1.4.2", "1.4.2"],
+    ["blanks around it", " 1.4.2\n", "1.4.2"],
+    ["what acts on a terminal, and a line end", "1\u001b[2J\n2\u202e", "1 [2J 2"],
+    ["64 characters", "v".repeat(64), "v".repeat(64)],
+    ["65 characters", "v".repeat(65), `${"v".repeat(64)}…`],
+    ["half a character at the end", `${"v".repeat(63)}😀`, `${"v".repeat(63)}\ufffd…`],
+    ["nothing that can be printed", "\u0000\u200b", undefined],
+    ["an empty text", "", undefined],
+    ["a number", 4, undefined],
+    ["null", null, undefined],
+    ["a list", ["1"], undefined],
+  ];
+  for (const [what, word, version] of words) {
+    it(`reads ${what}, in an annotation and in a label`, async () => {
+      const keyed = { ...callIt("", "3f2c1ab"), "org.opencontainers.image.version": word };
+      const release = { ...(version && { version }), revision: "3f2c1ab" };
+      assert.deepEqual(await find(keyed), release);
+      assert.deepEqual(await find(undefined, JSON.stringify({ config: { Labels: keyed } })), release);
     });
+  }
 
-    it("has no right but those that a job asks for", () => {
-      assert.deepEqual(workflow.permissions, {});
-      for (const job of jobs) assert(job.permissions, "a job does not say what it needs");
+  for (const annotations of [undefined, null, {}, [], "x", { "org.opencontainers.image.title": "app" }, callIt("")]) {
+    it(`passes over the annotations ${JSON.stringify(annotations)}`, async () => {
+      const config = JSON.stringify({ config: { Labels: callIt("1") } });
+      assert.deepEqual(await find(annotations, config), { version: "1" });
     });
+  }
 
-    it("keeps no credential in the checkout", () => {
-      const checkouts = steps.filter(({ uses }) => uses?.startsWith("actions/checkout@"));
-      assert(checkouts.length > 0);
-      for (const checkout of checkouts) assert.equal(checkout.with?.["persist-credentials"], false);
-    });
-
-    it("puts nothing into a script that somebody else may have written", () => {
-      for (const { run = "" } of steps) assert(!run.includes("${{"), run);
-    });
-
-    it("has a deadline for every job", () => {
-      for (const job of jobs) assert(job.uses !== undefined || (job["timeout-minutes"] ?? Infinity) <= 90);
-    });
-  });
-}
+  for (const config of ["", "<html>", "null", "[]", "{}", `{"config":1}`, `{"config":{"Labels":null}}`]) {
+    it(`finds none in the config ${JSON.stringify(config)}`, async () =>
+      assert.equal(await find({}, config), undefined));
+  }
+});

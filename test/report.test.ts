@@ -20,6 +20,18 @@ const told: [string, Finding["verdict"], Finding["containers"], RegExp[]][] = [
     [container(verdicts.outdated)],
     [/container app .*: outdated, running sha256:\w+ in 1 of 2 pods, resolved sha256:/, /: restarted, outdated: app$/],
   ],
+  [
+    "what the owner calls the new image, which might say anything",
+    { kind: "restarted", outdated: { app: digestOf("new") } },
+    [
+      {
+        ...container(verdicts.outdated),
+        release: { version: "1), restarted", revision: "3f2c1ab" },
+        credential: 'key "ghcr.io" of Secret shop/pull',
+      },
+    ],
+    [/, resolved sha256:\w+ \(version "1\), restarted", revision 3f2c1ab\), with key "ghcr.io"/, /: restarted/],
+  ],
   ["nothing to do", { kind: "current" }, [container(verdicts.current)], [/: current, resolved/, /: current, nothing/]],
   [
     "another index",

@@ -18,7 +18,10 @@ const restarted: Finding = {
   of: { kind: "deployment", namespace: "shop", name: "api" },
   verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
   containers: [
-    container("app", verdicts.outdated, { credential: 'key "ghcr.io" of Secret shop/pull' }),
+    container("app", verdicts.outdated, {
+      credential: 'key "ghcr.io" of Secret shop/pull',
+      release: { version: "1.3" },
+    }),
     container("proxy", verdicts.skipped, { image: `envoy@${digestOf("envoy")}` }),
   ],
 };
@@ -42,7 +45,7 @@ describe("drawTable()", () => {
     assert.deepEqual(draw([restarted, current], plain, { notes: ["a note"] }), [
       "NAMESPACE  WORKLOAD        CONTAINER  VERDICT   DIGEST                       IMAGE",
       `shop       deployment/api  app        outdated  ${digest.old} → ${digest.new}  ghcr.io/acme/api:1.2`,
-      '                           └ in 1 of 2 pods, with key "ghcr.io" of Secret shop/pull',
+      '                           └ in 1 of 2 pods, version 1.3, with key "ghcr.io" of Secret shop/pull',
       `shop       deployment/api  proxy      skipped   -                            envoy@sha256:${digestOf("envoy").slice(7, 19)}`,
       "                           └ pinned by digest",
       `shop       statefulset/db  postgres   current   ${digest.new}                 ghcr.io/acme/api:1.2`,

@@ -106,11 +106,12 @@ export class LocalRegistry {
     await $`docker push ${name}`;
   }
 
-  /** Builds the echo server with its answer and pushes it as `repository:tag`. Repositories of one scenario share
-   *  the image, those of others do not: the node would know it by all of their names. */
+  /** Builds the echo server with its answer, which is its version too, and pushes it as `repository:tag`. Repositories
+   *  of one scenario share the image, those of others do not: the node would know it by all of their names. */
   async pushServer(image: string, reply: string): Promise<void> {
-    const scenario = `figwasp.scenario=${image.split("/")[0]}`;
-    await this.push(echoServer, image, ["--build-arg", `REPLY=${reply}`, "--label", scenario]);
+    const labels = [`figwasp.scenario=${image.split("/")[0]}`, `org.opencontainers.image.version=${reply}`];
+    const args = [`--build-arg=REPLY=${reply}`, ...labels.map((label) => `--label=${label}`)];
+    await this.push(echoServer, image, args);
   }
 
   /** Pushes an index over the echo server for two platforms, this machine's and another, and an attestation that

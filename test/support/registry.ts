@@ -31,6 +31,8 @@ export interface StoredManifest {
 export interface StubRegistry extends Stub {
   /** By tag; the digest finds it as well. */
   manifests: Map<string, StoredManifest>;
+  /** By digest. */
+  blobs: Map<string, string>;
   /** Stores a manifest under a tag, and gives its digest. */
   put(tag: string, stored: StoredManifest): Digest;
   /** The image's name, for a pod template. */
@@ -46,7 +48,10 @@ interface StubOptions {
 /** A registry on loopback that answers for one repository, `app`, as distribution does. */
 export async function serveRegistry(t: Ending, { withoutDigest = [] }: StubOptions = {}): Promise<StubRegistry> {
   const manifests = new Map<string, StoredManifest>();
+  const blobs = new Map<string, string>();
   const stub = await serve(t, ({ method, path }, response) => {
+    const blob = blobs.get(/^\/v2\/app\/blobs\/([^?]+)/.exec(path)?.[1] ?? "");
+    if (blob !== undefined) return void response.writeHead(200).end(blob);
     const name = /^\/v2\/app\/manifests\/([^?]+)/.exec(path)?.[1] ?? "";
     const found = manifests.get(name) ?? [...manifests.values()].find(({ body }) => sha256(body) === name);
     if (!found) {
@@ -63,7 +68,7 @@ export async function serveRegistry(t: Ending, { withoutDigest = [] }: StubOptio
     return sha256(stored.body);
   };
   const image = (tag: string) => `${stub.host}/app:${tag}`;
-  return { ...stub, manifests, put, image, reference: (tag) => parseReference(image(tag)) };
+  return { ...stub, manifests, blobs, put, image, reference: (tag) => parseReference(image(tag)) };
 }
 
 /** An index over children given by digest, of no stated platform. */
@@ -86,6 +91,18 @@ export function imageOf(word: string, note?: string): StoredManifest {
     type: types.manifest,
     body: JSON.stringify({ schemaVersion: 2, config: { digest: sha256(word) }, annotations }),
   };
+}
+
+/** An image manifest, and the config blob that it names: `{ config: { Labels: … } }`. */
+export function imageWith(config: object | string, annotations?: object): { image: StoredManifest; blob: string } {
+  const blob = typeof config === "string" ? config : JSON.stringify(config);
+  const body = JSON.stringify({ schemaVersion: 2, config: { digest: sha256(blob) }, annotations });
+  return { image: { type: types.manifest, body }, blob };
+}
+
+/** What an owner calls an image, as labels or annotations. */
+export function callIt(version?: string, revision?: string): Record<string, string | undefined> {
+  return { "org.opencontainers.image.version": version, "org.opencontainers.image.revision": revision };
 }
 
 /** For images that anybody may pull. */
