@@ -24,6 +24,7 @@ import { type Credential, identityOf, Logins, type Outcome } from "./lib/auth.ts
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
 import { type Diagnosis, diagnose } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
+import { hintsFor } from "./lib/gitops.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { isForAnybody, matching } from "./lib/keys.ts";
 import { LimitedClient } from "./lib/limits.ts";
@@ -984,6 +985,7 @@ async function converge(shared: Run, selected: Selected, isSecondTry = false): P
       if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, named, true);
       return { ...failure(named, "restart", error), containers };
     }
+    if (verdict.kind === "restarted") noteAppliers(shared, workload);
     const finding = await findReleases(shared, { of: named, ...found });
     if (isDryRun) return finding;
     await announce(shared, workload, finding);
@@ -1126,6 +1128,11 @@ async function restart(
     [config.restartAnnotation]: `${now().toISOString().slice(0, 19)}Z`,
     [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
   });
+}
+
+// What applies a manifest again may take the annotations of a restart out, which is another rollout.
+function noteAppliers({ config, registry }: Run, { marks }: Workload): void {
+  for (const line of hintsFor(marks, config.fieldManager)) registry.note(line);
 }
 
 // After the restart, which does not wait for what is only told.

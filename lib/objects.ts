@@ -37,6 +37,8 @@ export function toWorkload(kind: Kind, object: AnyWorkload) {
     revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
     /** Of the pod template. */
     annotations: template?.metadata?.annotations ?? {},
+    /** Keys of its own labels and annotations: tools mark so what they apply. */
+    marks: [...Object.keys(metadata?.labels ?? {}), ...Object.keys(metadata?.annotations ?? {})],
     /** Init containers, sidecars among them, first. */
     containers: containers.map(({ name, image = "" }) => ({ name, image })),
   };

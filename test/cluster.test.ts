@@ -93,6 +93,7 @@ describe("Cluster.getWorkload()", () => {
   };
 
   interface Changes {
+    labels?: object;
     annotations?: object;
     spec?: object;
     status?: object;
@@ -100,7 +101,11 @@ describe("Cluster.getWorkload()", () => {
   async function read(t: TestContext, kind: Kind, changes: Changes = {}): Promise<Workload> {
     const spec = { replicas: 2, selector: { matchLabels: { app: "api" } }, template, ...changes.spec };
     const status = { observedGeneration: 3, ...changes.status };
-    const object = { metadata: { ...metadata, annotations: changes.annotations }, spec, status };
+    const object = {
+      metadata: { ...metadata, labels: changes.labels, annotations: changes.annotations },
+      spec,
+      status,
+    };
     await serveApi(t, { [`GET ${apps}/${kind}s/api`]: object });
     return (await connect()).getWorkload(kind, "shop", "api");
   }
@@ -120,11 +125,17 @@ describe("Cluster.getWorkload()", () => {
       selector: "app=api",
       revision: "12",
       annotations: { a: "b" },
+      marks: ["deployment.kubernetes.io/revision"],
       containers: [
         { name: "init", image: "busybox" },
         { name: "app", image: "api:1" },
       ],
     });
+  });
+
+  it("keeps the keys of its own labels and annotations, by which tools mark what they apply", async (t) => {
+    const changes = { labels: { "kustomize.toolkit.fluxcd.io/name": "x" }, annotations: { "argocd/x": "y" } };
+    assert.deepEqual((await read(t, "daemonset", changes)).marks, ["kustomize.toolkit.fluxcd.io/name", "argocd/x"]);
   });
 
   it("sees that the controller is behind, and that it is paused", async (t) => {

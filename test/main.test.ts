@@ -246,6 +246,16 @@ describe("main()", () => {
     });
   });
 
+  it("hints once at what applies the workloads, where one is restarted or would be, and not else", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const marked = { ...workload, marks: ["argocd.argoproj.io/tracking-id"] };
+    const scene = { workload: marked, pods: [podOf("v1")], env: { FIGWASP_TARGET_DEPLOYMENT: "a,b" } };
+    const isHint = (line: string) => line.startsWith("Argo CD applies ");
+    assert.equal((await run(scene)).lines.filter(isHint).length, 1);
+    assert.equal((await run({ ...scene, argv: ["--dry-run"] })).lines.filter(isHint).length, 1);
+    assert.equal((await run({ ...scene, pods: [podOf("v2")] })).lines.filter(isHint).length, 0);
+  });
+
   it("goes without Events where the Role does not grant them, and notes another refusal", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const scene = (status: number) => ({

@@ -17,6 +17,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     selector: "app=api",
     revision: "2",
     annotations: {},
+    marks: [],
     containers: [{ name: "app", image: "ghcr.io/acme/api:1.2" }],
     ...changes,
   };
