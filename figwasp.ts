@@ -16,7 +16,7 @@
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { V1ControllerRevision, V1Pod, V1ReplicaSet, V1Secret } from "@kubernetes/client-node";
+import type { V1Pod, V1Secret } from "@kubernetes/client-node";
 import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
 import type { Response } from "undici";
 import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
@@ -30,8 +30,8 @@ import { isForAnybody, matching } from "./lib/keys.ts";
 import { LimitedClient } from "./lib/limits.ts";
 import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } from "./lib/manifest.ts";
 import { parseManifest, type Resource, sha256 } from "./lib/manifest.ts";
-import { type AnyWorkload, controllerOf, type Named, type Pod, revisionAnnotation } from "./lib/objects.ts";
-import { type Secret, toPod, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
+import { type AnyWorkload, type Named, type Pod, type Secret, toControllerRevision, toPod } from "./lib/objects.ts";
+import { toReplicaSet, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
 import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
 import { findRelease, mapWords, type Release } from "./lib/release.ts";
@@ -515,18 +515,15 @@ export async function connectCluster(fetch: Fetch, where: Where) {
     },
 
     /** In all namespaces where none is given. */
-    async listWorkloads(kind: Kind, namespace: string | undefined, selector: string): Promise<Workload[]> {
-      const found = await listAll<AnyWorkload>(call, appsPath(namespace, `${kind}s`), selector);
-      return found.map((workload) => toWorkload(kind, workload));
+    listWorkloads(kind: Kind, namespace: string | undefined, selector: string): Promise<Workload[]> {
+      const path = appsPath(namespace, `${kind}s`);
+      return listAll(call, path, { selector, pick: (object: AnyWorkload) => toWorkload(kind, object) });
     },
 
-    /** The revision of the newest template; undefined before the controller made it. */
-    findRevision: (workload: Workload) => findRevision(call, workload),
-
-    async listPods(namespace: string, { ownerUid, selector }: Revision): Promise<Pod[]> {
-      const pods = (await listAll<V1Pod>(call, `/api/v1/namespaces/${namespace}/pods`, selector)).map(toPod);
-      return pods.filter((pod) => pod.ownerUid === ownerUid);
-    },
+    /** The pods of the newest template of each workload, by the uid of the workload; none before the controller made
+     *  them. They are looked for in one namespace, by one selector that fits them all. */
+    readPods: (workloads: Iterable<Workload>, namespace: string, selector: string) =>
+      readPods(call, [...workloads], { namespace, selector, annotations: [restartedForKey, where.restartAnnotation] }),
 
     /** Undefined where there is none. Status 403: the Role grants neither `get` nor `list`. */
     async getSecret(namespace: string, name: string): Promise<Secret | undefined> {
@@ -557,6 +554,8 @@ export async function connectCluster(fetch: Fetch, where: Where) {
 
 type Annotations = Record<string, string>;
 
+const restartedForKey = "figwasp/restarted-for";
+
 function appsPath(namespace: string | undefined, rest: string): string {
   return `/apis/apps/v1/${namespace === undefined ? "" : `namespaces/${namespace}/`}${rest}`;
 }
@@ -565,38 +564,40 @@ function workloadPath({ kind, namespace, name }: Named): string {
   return appsPath(namespace, `${kind}s/${name}`);
 }
 
-/** Which pods run the newest template of a workload. */
-export interface Revision {
-  /** The ReplicaSet, StatefulSet or DaemonSet. */
-  ownerUid: string;
+interface Scope {
+  namespace: string;
   selector: string;
+  /** Those of a pod that are read. */
+  annotations: string[];
 }
 
-// The controllers label each pod with its revision: a Deployment by the hash of its ReplicaSet, the others by
-// that of a ControllerRevision, which a StatefulSet names in its status and a DaemonSet does not.
-async function findRevision(call: Call, workload: Workload): Promise<Revision | undefined> {
-  const { kind, namespace, uid, selector, revision } = workload;
-  if (kind === "deployment") {
-    const listed = await listAll<V1ReplicaSet>(call, appsPath(namespace, "replicasets"), selector, {
-      accept: metadataOnly,
-    });
-    const current = listed.find(({ metadata }) => {
-      return controllerOf(metadata) === uid && metadata?.annotations?.[revisionAnnotation] === revision;
-    })?.metadata;
-    const hash = current?.labels?.["pod-template-hash"];
-    if (!hash) return undefined;
-    return { ownerUid: current?.uid ?? "", selector: `${selector},pod-template-hash=${hash}` };
-  }
-  let hash: string | undefined = revision;
-  if (kind === "daemonset") {
-    const listed = await listAll<V1ControllerRevision>(call, appsPath(namespace, "controllerrevisions"), selector);
-    const own = listed.filter(({ metadata }) => controllerOf(metadata) === uid);
-    hash = own.toSorted((a, b) => b.revision - a.revision)[0]?.metadata?.labels?.[hashLabel];
-  }
-  return hash ? { ownerUid: uid, selector: `${selector},${hashLabel}=${hash}` } : undefined;
-}
+// The controllers label each pod with its revision: a Deployment's pods belong to its ReplicaSet, the others' pods carry
+// the name of a ControllerRevision, which a StatefulSet tells in its status and a DaemonSet does not.
+async function readPods(call: Call, workloads: Workload[], scope: Scope): Promise<Map<string, Pod[]>> {
+  const { namespace, selector, annotations } = scope;
+  const list = <Picked>(kind: Kind, path: string, pick: (object: never) => Picked, form?: string) => {
+    const isNeeded = workloads.some((workload) => workload.kind === kind);
+    return isNeeded ? listAll(call, appsPath(namespace, path), { selector, pick, accept: form }) : [];
+  };
+  const replicaSets = await list("deployment", "replicasets", toReplicaSet, metadataOnly);
+  const revisions = await list("daemonset", "controllerrevisions", toControllerRevision);
+  const pick = (pod: V1Pod) => toPod(pod, annotations);
+  const pods = await listAll(call, `/api/v1/namespaces/${namespace}/pods`, { selector, pick });
 
-const hashLabel = "controller-revision-hash";
+  const replicaSetsOf = Map.groupBy(replicaSets, ({ ownerUid }) => ownerUid);
+  // After an undo, the highest number is not the youngest one.
+  const newest = new Map(revisions.toSorted((a, b) => a.number - b.number).map((each) => [each.ownerUid, each.hash]));
+  const podsByOwner = Map.groupBy(pods, ({ ownerUid }) => ownerUid);
+  const current = workloads.map(({ kind, uid, revision }): [string, Pod[]] => {
+    if (kind === "deployment") {
+      const replicaSet = replicaSetsOf.get(uid)?.find((each) => each.revision === revision);
+      return [uid, (replicaSet && podsByOwner.get(replicaSet.uid)) ?? []];
+    }
+    const hash = kind === "statefulset" ? revision : newest.get(uid);
+    return [uid, (podsByOwner.get(uid) ?? []).filter((pod) => hash && pod.revision === hash)];
+  });
+  return new Map(current);
+}
 
 // figwasp v1's Role grants `list` in place of `get`: it is asked for this one Secret alone.
 async function readSecret(call: Call, namespace: string, name: string): Promise<V1Secret | undefined> {
@@ -765,8 +766,6 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
 type Outdated = Extract<ContainerVerdict, { kind: "outdated" }> & { name: string };
 
-const restartedForKey = "figwasp/restarted-for";
-
 // Whether its outdated pods were themselves made by figwasp's restart for this very digest.
 function wasRestartedFor({ name, resolved, pods: outdated }: Outdated, pods: Pod[]): boolean {
   return pods.every((pod) => !outdated.includes(pod.name) || restartedFor(pod.annotations)[name] === resolved);
@@ -885,6 +884,9 @@ interface Run {
   where: Pick<Config, "targets" | "isAllNamespaces"> & { namespace: string };
   cluster: Cluster;
   registry: Registry;
+  /** Workloads of a namespace in which there are many, and its pods by their uid, read at once. */
+  crowds: Map<string, Set<Workload>>;
+  podsOfCrowds: Map<string, Promise<Map<string, Pod[]>>>;
   /** By `namespace/name`. */
   secrets: Map<string, Promise<Source>>;
   /** The docker config that is mounted, where one is. */
@@ -918,7 +920,8 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   const isLog = config.command === "run" && config.output === "text" && !outside.terminal;
   const tell = (line: string) => (isLog ? outside.log(line) : undefined);
   const { now, progress = () => {} } = outside;
-  return { config, where, cluster, registry, secrets: new Map(), mounted, now, tell, progress };
+  const read = { crowds: new Map(), podsOfCrowds: new Map(), secrets: new Map() };
+  return { config, where, cluster, registry, ...read, mounted, now, tell, progress };
 }
 
 // In the order in which they were selected, whichever was done first.
@@ -950,11 +953,16 @@ async function examineRights(
   return { rights, aheadMs: cluster.clock.aheadMs };
 }
 
+// From so many on, a namespace's pods are read at once: in pages of 500, in place of two small lists for each workload.
+const crowdSize = 8;
+
 /** A workload to look at, read already where it came from a list. */
 type Selected = Named & { workload?: Workload };
 
 // The named workloads, or what the selector finds of each kind; that a kind cannot be listed is a finding.
-async function selectWorkloads({ config, cluster, where: { namespace } }: Run): Promise<(Selected | Finding)[]> {
+async function selectWorkloads(shared: Run): Promise<(Selected | Finding)[]> {
+  const { config, cluster } = shared;
+  const { namespace } = shared.where;
   if (config.targets.length > 0) return config.targets.map((target) => ({ ...target, namespace }));
 
   const where = config.isAllNamespaces ? undefined : namespace;
@@ -966,7 +974,12 @@ async function selectWorkloads({ config, cluster, where: { namespace } }: Run): 
       return [failure(`${kind}s ${where === undefined ? "in all namespaces" : `in ${where}`}`, "list", error)];
     }
   });
-  return (await Promise.all(lists)).flat();
+  const selected = (await Promise.all(lists)).flat();
+  const workloads = selected.flatMap((each) => ("workload" in each ? [each.workload] : []));
+  for (const [each, found] of Map.groupBy(workloads, (workload) => workload.namespace)) {
+    if (found.length >= crowdSize) shared.crowds.set(each, new Set(found));
+  }
+  return selected;
 }
 
 // Judges a workload and restarts it where it is outdated; judges it again, once, where somebody changed it in
@@ -1029,15 +1042,24 @@ async function follow(shared: Run, finding: Finding, named: Named): Promise<Find
   }
 }
 
+// The pods that count. Those of a crowd were read at once for all of it; a workload that was read again is none of it.
+async function podsOf({ cluster, crowds, podsOfCrowds }: Run, workload: Workload): Promise<Pod[]> {
+  const { namespace, uid, selector } = workload;
+  const crowd = crowds.get(namespace);
+  const found = crowd?.has(workload)
+    ? once(podsOfCrowds, namespace, () => cluster.readPods(crowd, namespace, ""))
+    : cluster.readPods([workload], namespace, selector);
+  return countingPods((await found).get(uid) ?? []);
+}
+
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };
 
 async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "of">> {
-  const { config, cluster, now } = shared;
+  const { config, now } = shared;
   const passed = reasonToPass(workload);
   if (passed && config.command === "run") return { verdict: passed, containers: [] };
 
-  const revision = await cluster.findRevision(workload);
-  const pods = revision ? countingPods(await cluster.listPods(workload.namespace, revision)) : [];
+  const pods = await podsOf(shared, workload);
   const pullSecrets = pods.flatMap((pod) => pod.pullSecrets);
   if (passed || config.command === "rbac") return { verdict: passed ?? notAsked, containers: [], pullSecrets };
   const containers = await Promise.all(

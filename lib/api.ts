@@ -15,8 +15,8 @@ type CallInit = { method?: string; headers?: Record<string, string>; body?: stri
 /** Asks for a path of the API server, and gives the JSON that it answers. Throws HttpError. */
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
-/** A kubeconfig file and one of its contexts, in place of those that kubectl would take; and as whom to write. */
-export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager">;
+/** A kubeconfig file and one of its contexts, in place of those that kubectl would take; as whom to write, and where. */
+export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "restartAnnotation">;
 
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet. Throws
  *  ConfigError where there is none or it cannot be used. */
@@ -61,15 +61,21 @@ async function callApi(
   throw new HttpError(response.status, `${method} ${withoutQuery(path)} returned ${response.status}: ${reason}`);
 }
 
-/** All of a list, in pages. The API server forgets a list after some minutes and then answers 410: it starts over. */
-export async function listAll<T>(call: Call, path: string, labelSelector: string, headers = {}): Promise<T[]> {
-  let items: T[] = [];
+/** What `pick` takes of each object of a list, read in pages, of which no more is kept. The API server forgets a list
+ *  after some minutes and then answers 410: it starts over. */
+export async function listAll<Picked>(
+  call: Call,
+  path: string,
+  { selector, pick, accept }: { selector: string; pick: (object: never) => Picked; accept?: string | undefined },
+): Promise<Picked[]> {
+  let items: Picked[] = [];
   let token: string | undefined = "";
   for (let expired = 0; token !== undefined;) {
-    const query = new URLSearchParams({ labelSelector, limit: `${pageSize}`, continue: token });
+    const query = new URLSearchParams({ labelSelector: selector, limit: `${pageSize}`, continue: token });
     try {
-      const page = (await call(`${path}?${query.toString()}`, { headers })) as KubernetesList<T>;
-      items.push(...(page.items ?? []));
+      const init = accept === undefined ? {} : { headers: { accept } };
+      const page = (await call(`${path}?${query.toString()}`, init)) as KubernetesList<never>;
+      for (const item of page.items ?? []) items.push(pick(item));
       token = page.metadata.continue || undefined;
     } catch (error) {
       if (statusOf(error) !== 410 || ++expired === 3) throw error;

@@ -1,12 +1,12 @@
 /**
  * Kubernetes objects, as far as figwasp reads them.
  */
-import type { V1DaemonSet, V1Deployment, V1LabelSelector, V1ObjectMeta, V1Pod } from "@kubernetes/client-node";
-import type { V1Secret, V1StatefulSet } from "@kubernetes/client-node";
+import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
+import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet } from "@kubernetes/client-node";
 import type { Kind } from "./config.ts";
 
 /** Where a Deployment says which ReplicaSet is its newest. */
-export const revisionAnnotation = "deployment.kubernetes.io/revision";
+const revisionAnnotation = "deployment.kubernetes.io/revision";
 
 /** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
 export type Workload = ReturnType<typeof toWorkload>;
@@ -72,18 +72,34 @@ function rolloutOf(
   };
 }
 
+const hashLabel = "controller-revision-hash";
+
+/** The ReplicaSet of a revision of a Deployment, whose uid the pods name. */
+export function toReplicaSet({ metadata }: V1ReplicaSet) {
+  const revision = metadata?.annotations?.[revisionAnnotation] ?? "";
+  return { uid: metadata?.uid ?? "", ownerUid: controllerOf(metadata), revision };
+}
+
+/** A revision of a DaemonSet, whose hash the pods carry as a label. */
+export function toControllerRevision({ metadata, revision: number }: V1ControllerRevision) {
+  return { ownerUid: controllerOf(metadata), hash: metadata?.labels?.[hashLabel] ?? "", number };
+}
+
 /** A pod, as far as figwasp reads it. */
 export type Pod = ReturnType<typeof toPod>;
 
-export function toPod({ metadata, spec, status }: V1Pod) {
+export function toPod({ metadata, spec, status }: V1Pod, annotationKeys: string[]) {
+  const annotations = Object.entries(metadata?.annotations ?? {});
   const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
   const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
   return {
     name: metadata?.name ?? "",
     ownerUid: controllerOf(metadata),
+    /** Of a StatefulSet or DaemonSet, by the label that its controller gives; else empty. */
+    revision: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
-    annotations: metadata?.annotations ?? {},
+    annotations: Object.fromEntries(annotations.filter(([key]) => annotationKeys.includes(key))),
     /** Names of Secrets; those of its ServiceAccount are among them, if it had none of its own. */
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
     /** `imageID` is empty until the container has started once. */
@@ -108,7 +124,7 @@ export function toSecret({ type = "", data = {} }: V1Secret) {
 }
 
 /** The uid of the object that manages this one; empty if none does. */
-export function controllerOf(metadata: V1ObjectMeta | undefined): string {
+function controllerOf(metadata: V1ObjectMeta | undefined): string {
   return metadata?.ownerReferences?.find(({ controller }) => controller)?.uid ?? "";
 }
 

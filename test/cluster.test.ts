@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "undici";
-import { connectCluster, type Workload } from "../figwasp.ts";
+import { connectCluster, type Pod, type Workload } from "../figwasp.ts";
 import type { Where } from "../lib/api.ts";
 import { ConfigError, type Kind } from "../lib/config.ts";
 import { boundFetch, HttpError } from "../lib/transport.ts";
@@ -11,7 +11,13 @@ import { folderOf } from "./support/registry.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
 const connect = (where: Partial<Where> = {}) => {
-  const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", ...where };
+  const given = {
+    kubeconfig: undefined,
+    context: undefined,
+    fieldManager: "figwasp",
+    restartAnnotation: "restarted/at",
+    ...where,
+  };
   return connectCluster(boundFetch(fetch, 5000, new AbortController().signal), given);
 };
 const controller = (uid: string) => ({ ownerReferences: [{ uid, controller: true }] });
@@ -279,52 +285,82 @@ describe("Cluster.listWorkloads()", () => {
   });
 });
 
-describe("Cluster.findRevision()", () => {
-  const find = async (changes: Partial<Workload>) =>
-    (await connect()).findRevision(aWorkload({ uid: "u1", ...changes }));
+describe("Cluster.readPods()", () => {
+  const read = async (...workloads: Partial<Workload>[]) => {
+    const all = workloads.map((changes) => aWorkload({ uid: "u1", ...changes }));
+    return (await connect()).readPods(all, "shop", "app=api");
+  };
+  const namesOf = (found: Map<string, Pod[]>) =>
+    [...found].map(([uid, pods]) => [uid, pods.map(({ name }) => name)].flat());
+  const list = (...items: object[]) => ({ items, metadata: {} });
+  const pods = "GET /api/v1/namespaces/shop/pods";
+  const pod = (name: string, owner: string, hash?: string) => {
+    return { metadata: { name, ...controller(owner), labels: { "controller-revision-hash": hash } } };
+  };
+  const replicaSet = (uid: string, owner: string, revision: string) => {
+    return { metadata: { uid, annotations: { "deployment.kubernetes.io/revision": revision }, ...controller(owner) } };
+  };
 
-  it("finds the ReplicaSet of the Deployment's revision, by metadata alone", async (t) => {
-    const replicaSet = (uid: string, owner: string, revision: string) => {
-      const annotations = { "deployment.kubernetes.io/revision": revision };
-      return { metadata: { uid, labels: { "pod-template-hash": `hash-${uid}` }, annotations, ...controller(owner) } };
-    };
-    const items = [replicaSet("rs1", "u1", "1"), replicaSet("rs3", "other", "2"), replicaSet("rs2", "u1", "2")];
-    const stub = await serveApi(t, { [`GET ${apps}/replicasets`]: { items, metadata: {} } });
-    const expected = { ownerUid: "rs2", selector: "app=api,pod-template-hash=hash-rs2" };
-    assert.deepEqual(await find({ revision: "2" }), expected);
+  it("takes those of the ReplicaSet of the Deployment's revision, which is found by metadata alone", async (t) => {
+    const stub = await serveApi(t, {
+      [`GET ${apps}/replicasets`]: list(
+        replicaSet("rs1", "u1", "1"),
+        replicaSet("rs3", "u3", "2"),
+        replicaSet("rs2", "u1", "2"),
+      ),
+      [pods]: list(pod("old", "rs1"), pod("new", "rs2"), pod("other", "rs3"), pod("nobody's", "")),
+    });
+    assert.deepEqual(namesOf(await read({ revision: "2" })), [["u1", "new"]]);
+    assert.deepEqual(stub.lines(), [`GET ${apps}/replicasets`, pods]);
     assert.match(stub.requests[0]?.headers.accept ?? "", /as=PartialObjectMetadataList/);
-    assert.equal(await find({ revision: "3" }), undefined);
+    assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
+    assert.deepEqual(namesOf(await read({ revision: "3" })), [["u1"]]);
   });
 
-  it("takes the revision that a StatefulSet names, without asking", async (t) => {
-    const stub = await serveApi(t, {});
-    const expected = { ownerUid: "u1", selector: "app=api,controller-revision-hash=api-6d5" };
-    assert.deepEqual(await find({ kind: "statefulset", revision: "api-6d5" }), expected);
-    assert.equal(await find({ kind: "statefulset", revision: "" }), undefined);
-    assert.deepEqual(stub.requests, []);
+  it("takes those of the revision that a StatefulSet names", async (t) => {
+    const stub = await serveApi(t, {
+      [pods]: list(pod("old", "u1", "api-1"), pod("new", "u1", "api-2"), pod("other", "u2", "api-2")),
+    });
+    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "api-2" })), [["u1", "new"]]);
+    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "" })), [["u1"]]);
+    assert.deepEqual(stub.lines(), [pods, pods]);
   });
 
-  it("finds the highest ControllerRevision of a DaemonSet, which after an undo is not the newest", async (t) => {
+  it("takes those of the highest ControllerRevision of a DaemonSet, which after an undo is not the youngest", async (t) => {
     const item = (hash: string, owner: string, revision: number) => {
       return { metadata: { labels: { "controller-revision-hash": hash }, ...controller(owner) }, revision };
     };
-    const items = [item("aaa", "u1", 3), item("bbb", "u1", 2), item("ccc", "other", 9)];
-    await serveApi(t, { [`GET ${apps}/controllerrevisions`]: { items, metadata: {} } });
-    const expected = { ownerUid: "u1", selector: "app=api,controller-revision-hash=aaa" };
-    assert.deepEqual(await find({ kind: "daemonset", revision: "" }), expected);
+    await serveApi(t, {
+      [`GET ${apps}/controllerrevisions`]: list(item("aaa", "u1", 3), item("bbb", "u1", 2), item("ccc", "other", 9)),
+      [pods]: list(pod("new", "u1", "aaa"), pod("old", "u1", "bbb"), pod("other", "u1", "ccc")),
+    });
+    assert.deepEqual(namesOf(await read({ kind: "daemonset", revision: "" })), [["u1", "new"]]);
   });
-});
 
-describe("Cluster.listPods()", () => {
-  const list = async () => (await connect()).listPods("shop", { ownerUid: "rs1", selector: "app=api" });
+  it("reads each list once for workloads of all kinds", async (t) => {
+    const stub = await serveApi(t, {
+      [`GET ${apps}/replicasets`]: list(replicaSet("rs1", "u1", "1"), replicaSet("rs2", "u2", "1")),
+      [`GET ${apps}/controllerrevisions`]: list(),
+      [pods]: list(pod("a", "rs1"), pod("b", "rs2"), pod("c", "u3", "db-1")),
+    });
+    const deployments = [{ revision: "1" }, { uid: "u2", revision: "1" }];
+    const others: Partial<Workload>[] = [
+      { kind: "statefulset", uid: "u3", revision: "db-1" },
+      { kind: "daemonset", uid: "u4" },
+    ];
+    const found = namesOf(await read(...deployments, ...others));
+    assert.deepEqual(found, [["u1", "a"], ["u2", "b"], ["u3", "c"], ["u4"]]);
+    assert.equal(stub.requests.length, 3);
+  });
 
   it("joins spec and status by name, in containers and init containers", async (t) => {
-    const pod = {
+    const full = {
       metadata: {
         name: "p1",
-        ...controller("rs1"),
+        ...controller("u1"),
+        labels: { "controller-revision-hash": "api-1" },
         deletionTimestamp: "2026-11-21T00:00:00Z",
-        annotations: { a: "b" },
+        annotations: { "figwasp/restarted-for": "{}", "restarted/at": "2026", other: "b" },
       },
       spec: {
         imagePullSecrets: [{ name: "pull" }, { name: "" }, {}],
@@ -340,14 +376,16 @@ describe("Cluster.listPods()", () => {
         containerStatuses: [{ name: "b", imageID: "of b" }],
       },
     };
-    await serveApi(t, { "GET /api/v1/namespaces/shop/pods": { items: [pod], metadata: {} } });
-    assert.deepEqual(await list(), [
+    await serveApi(t, { [pods]: list(full) });
+    const found = await read({ kind: "statefulset", revision: "api-1" });
+    assert.deepEqual(found.get("u1"), [
       {
         name: "p1",
-        ownerUid: "rs1",
+        ownerUid: "u1",
+        revision: "api-1",
         isTerminating: true,
         phase: "Running",
-        annotations: { a: "b" },
+        annotations: { "figwasp/restarted-for": "{}", "restarted/at": "2026" },
         pullSecrets: ["pull"],
         containers: [
           { name: "init", pullPolicy: "IfNotPresent", imageID: "i" },
@@ -356,12 +394,6 @@ describe("Cluster.listPods()", () => {
         ],
       },
     ]);
-  });
-
-  it("leaves out pods of another owner with the same labels", async (t) => {
-    const items = [{ metadata: { name: "p1", ...controller("rs9") } }, { metadata: { name: "p2" } }];
-    await serveApi(t, { "GET /api/v1/namespaces/shop/pods": { items, metadata: {} } });
-    assert.deepEqual(await list(), []);
   });
 });
 

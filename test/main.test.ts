@@ -42,6 +42,7 @@ interface Scene {
   /** By name; others are not there. */
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
+  onPods?: () => void;
   onEvent?: () => void;
   /** `verb resource` of what a SelfSubjectAccessReview denies. */
   denied?: string[];
@@ -61,6 +62,7 @@ interface Outcome {
   progress: string[];
   patches: { subject: string; annotations: Record<string, string> }[];
   lists: string[];
+  podLists: string[];
   /** `namespace/name` of those that were asked for. */
   secrets: string[];
   events: WorkloadEvent[];
@@ -77,6 +79,7 @@ async function run({
   listed = {},
   secrets = {},
   onPatch = () => {},
+  onPods = () => {},
   onEvent = () => {},
   denied = [],
   argv = [],
@@ -92,6 +95,7 @@ async function run({
     progress: [],
     patches: [],
     lists: [],
+    podLists: [],
     secrets: [],
     events: [],
     message: "",
@@ -107,9 +111,11 @@ async function run({
       outcome.lists.push(`${kind} in ${namespace} by ${selector}`);
       return (listed[kind]?.() ?? []).map((changes) => aWorkload({ kind, ...workload, ...changes }));
     },
-    findRevision: async ({ name }) => ({ ownerUid: "uid-rs2", selector: name }),
-    listPods: async (_namespace, { selector }) => {
-      return podsOf[selector] ?? (outcome.patches.length > 0 ? newPods : pods);
+    readPods: async (workloads, namespace, selector) => {
+      outcome.podLists.push(`${namespace} by ${selector}`);
+      onPods();
+      const running = outcome.patches.length > 0 ? newPods : pods;
+      return new Map([...workloads].map(({ uid, name }) => [uid, podsOf[name] ?? running]));
     },
     getSecret: async (namespace, name) => {
       outcome.secrets.push(`${namespace}/${name}`);
@@ -798,6 +804,57 @@ describe("main()", () => {
     const errors: string[] = [];
     assert.equal(await main([], env, outside), 1);
     assert.match(errors[0] ?? "", /x is not a function\n\s+at /);
+  });
+});
+
+describe("main() and many workloads", () => {
+  const crowd = (namespace: string, count: number) =>
+    Array.from({ length: count }, (_, at) => ({ namespace, name: `api-${at}`, uid: `${namespace}-${at}` }));
+
+  it("reads the pods of a namespace at once where many are looked at, and of each workload where few are", async (t) => {
+    const { workload } = await aRegistry(t, "v1");
+    const listed = { deployment: () => [...crowd("shop", 8), ...crowd("ops", 7)] };
+    const { code, lines, podLists } = await run({ workload, pods: [podOf("v1")], listed, argv: ["-A", "--all"] });
+    assert.equal(code, 0);
+    assert.equal(lines.at(-1), "15 workloads: 15 current");
+    assert.deepEqual(podLists.toSorted(), [...Array.from({ length: 7 }, () => "ops by app=api"), "shop by "]);
+  });
+
+  it("judges each by its own pods", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const listed = { deployment: () => crowd("shop", 8) };
+    const podsOf = { "api-3": [podOf("v1")] };
+    const { lines, patches } = await run({ workload, pods: [podOf("v2")], podsOf, listed, argv: ["--all"] });
+    assert.equal(lines.at(-1), "8 workloads: 7 current, 1 restarted");
+    assert.deepEqual(
+      patches.map(({ subject }) => subject),
+      ["deployment shop/api-3"],
+    );
+  });
+
+  it("reads anew the pods of one that was changed in between", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const listed = { deployment: () => crowd("shop", 8) };
+    const podsOf = { "api-3": [podOf("v1")] };
+    let conflicts = 0;
+    const onPatch = () => {
+      if (conflicts++ === 0) throw new HttpError(409, "changed");
+    };
+    const { podLists } = await run({ workload, pods: [podOf("v2")], podsOf, listed, onPatch, argv: ["--all"] });
+    assert.deepEqual(podLists, ["shop by ", "shop by app=api"]);
+  });
+
+  it("fails for each where the pods may not be read, and asks once", async () => {
+    const listed = { deployment: () => crowd("shop", 8) };
+    const { code, lines, podLists } = await run({
+      listed,
+      onPods: () => {
+        throw new HttpError(403, "forbidden");
+      },
+      argv: ["--all"],
+    });
+    assert.deepEqual([code, podLists.length], [1, 1]);
+    assert.equal(lines.at(-1), "8 workloads: 8 failed");
   });
 });
 

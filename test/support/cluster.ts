@@ -29,6 +29,7 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
   return {
     name,
     ownerUid: "uid-rs2",
+    revision: "",
     isTerminating: false,
     phase: "Running",
     annotations: {},

@@ -3,7 +3,7 @@
  * the name of ghcr.io.
  */
 import type { TestContext } from "node:test";
-import { type Cluster, main, type Outside, type Workload } from "../../figwasp.ts";
+import { type Cluster, main, type Outside, type Pod, type Workload } from "../../figwasp.ts";
 import { HttpError } from "../../lib/transport.ts";
 import { aPod, aWorkload } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
@@ -68,6 +68,16 @@ function container(name: string, image: string): Workload["containers"][number] 
   return { name, image };
 }
 
+function podsOf(name: string): Pod[] {
+  const { containers = [] } = workloads.find((workload) => workload.name === name) ?? {};
+  const started = containers.map((each) => {
+    const pullPolicy = name === "db" ? "IfNotPresent" : "Always";
+    const image = each.image.replace(/[:@].*/, "");
+    return { name: each.name, pullPolicy, imageID: `${image}@${running(image.replace("ghcr.io/acme/", ""))}` };
+  });
+  return [1, 2].map((number) => aPod(`${name}-${number}`, "", { containers: started, pullSecrets: ["pull"] }));
+}
+
 const cluster: Cluster = {
   namespace: "shop",
   clock: { aheadMs: 0 },
@@ -77,16 +87,7 @@ const cluster: Cluster = {
     return found;
   },
   listWorkloads: async (kind) => workloads.slice(0, listed.length).filter((workload) => workload.kind === kind),
-  findRevision: async ({ name }) => ({ ownerUid: "uid-rs2", selector: name }),
-  listPods: async (_namespace, { selector: name }) => {
-    const { containers = [] } = workloads.find((workload) => workload.name === name) ?? {};
-    const started = containers.map((each) => {
-      const pullPolicy = name === "db" ? "IfNotPresent" : "Always";
-      const image = each.image.replace(/[:@].*/, "");
-      return { name: each.name, pullPolicy, imageID: `${image}@${running(image.replace("ghcr.io/acme/", ""))}` };
-    });
-    return [1, 2].map((number) => aPod(`${name}-${number}`, "", { containers: started, pullSecrets: ["pull"] }));
-  },
+  readPods: async (looked) => new Map([...looked].map(({ uid, name }) => [uid, podsOf(name)])),
   getSecret: async () => {
     const config = Buffer.from(JSON.stringify({ auths: { "ghcr.io": { username: "acme", password: "a password" } } }));
     return { type: "kubernetes.io/dockerconfigjson", isOlderForm: false, config };
