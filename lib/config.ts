@@ -159,15 +159,19 @@ function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
   // As kubectl has it: `--dry-run=client`, `--dry-run=none`, `-v=6`.
   const args = argv.map((word) => word.replace(/^(--dry-run)=(?:client|server)$|^(-v)=?\d+$/, "$1$2"));
   const isNone = args.includes("--dry-run=none");
+  const known = args.filter((word) => word !== "--dry-run=none");
+  const { values, positionals } = parseWords(known, options);
+  if (isNone) values["dry-run"] = false;
+  // A workload of such a name is told apart by its kind: `deployment/rbac`.
+  const command = commands.some((each) => each === positionals[0]) ? positionals.shift() : undefined;
+  const names = positionals.length > 0 ? { names: readNames(positionals).join(",") } : {};
+  const flags = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
+  return { ...flags, ...names, ...(command !== undefined && { command }) };
+}
+
+function parseWords(args: string[], options: ParseArgsOptionsConfig) {
   try {
-    const known = args.filter((word) => word !== "--dry-run=none");
-    const { values, positionals } = parseArgs({ args: known, options, allowPositionals: true });
-    if (isNone) values["dry-run"] = false;
-    // A workload of such a name is told apart by its kind: `deployment/rbac`.
-    const command = commands.some((each) => each === positionals[0]) ? positionals.shift() : undefined;
-    const names = positionals.length > 0 ? { names: positionals.join(",") } : {};
-    const flags = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
-    return { ...flags, ...names, ...(command !== undefined && { command }) };
+    return parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
     const [, wrong] = /^Unknown option '(-[^']*)'/.exec(messageOf(error)) ?? [];
     const flags = Object.keys(options).map((name) => `--${name}`);
@@ -176,6 +180,13 @@ function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
       wrong && nearest && distance(wrong, nearest) <= 3 ? `did you mean ${nearest}?` : "--help lists the flags";
     throw new ConfigError(`Cannot start: ${messageOf(error).split(/[.\n]/)[0]}, ${hint}`);
   }
+}
+
+// `deployment my-app web`, as kubectl has it beside `deployment/my-app`; a Deployment of such a name has to be told so.
+function readNames([first = "", ...rest]: string[]): string[] {
+  if (!kinds.some((kind) => kindWords[kind].test(first))) return [first, ...rest];
+  if (rest.length > 0) return rest.map((name) => (name.includes("/") ? name : `${first}/${name}`));
+  throw new ConfigError(`Cannot use ${quote(first)}: a name is needed, such as ${first}/my-app, or --all`);
 }
 
 function settingRows(): [string, Setting][] {

@@ -41,6 +41,23 @@ describe("readConfig()", () => {
       { FIGWASP_TARGET_DEPLOYMENT: "api" },
       { targets: [{ kind: "deployment", name: "api" }] },
     ],
+    [
+      "a kind and its names, as kubectl",
+      ["sts", "db", "cache"],
+      {},
+      {
+        targets: [
+          { kind: "statefulset", name: "db" },
+          { kind: "statefulset", name: "cache" },
+        ],
+      },
+    ],
+    [
+      "a Deployment of that name by variable, as v1",
+      [],
+      { FIGWASP_TARGET_DEPLOYMENT: "deploy" },
+      { targets: [{ kind: "deployment", name: "deploy" }] },
+    ],
     ["a namespace", [], { FIGWASP_TARGET_NAMESPACE: "shop" }, { namespace: "shop" }],
     ["a namespace by flag", ["-n", "shop"], { FIGWASP_TARGET_NAMESPACE: "other" }, { namespace: "shop" }],
     ["all namespaces", [], { FIGWASP_ALL_NAMESPACES: "true" }, { isAllNamespaces: true }],
@@ -153,6 +170,12 @@ describe("readConfig()", () => {
     ["an annotation's key that is none", ["--restart-annotation=a/b/c"], {}, /"a\/b\/c": an annotation's key/],
     ["an output that is none", ["-o", "yaml"], {}, /--output \(FIGWASP_OUTPUT\) "yaml": one of text, json is needed/],
     ["a flag without its value", ["-n"], {}, /-n, --namespace <value>' argument missing/],
+    [
+      "a kind alone",
+      ["deployments"],
+      {},
+      /Cannot use "deployments": a name is needed, such as deployments\/my-app, or --all/,
+    ],
     ["names and a selector", ["api", "-l", "a=b"], {}, /names and --selector exclude each other/],
     ["a selector and all", ["--all", "-l", "a=b"], {}, /--selector and --all exclude each other/],
     ["a namespace and all of them", ["-A", "-n", "shop"], {}, /--namespace and --all-namespaces exclude each other/],
