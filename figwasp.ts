@@ -7,7 +7,7 @@
  *   config       which workloads, which deadlines                        readConfig, in lib/config.ts
  *   workloads    their templates, and the pods of the current revision   Cluster, countingPods
  *   references   the tag from the template, what runs from imageID       parseReference, runningDigest
- *   credentials  those that the kubelet would try                        Keyring, matchingKeys
+ *   credentials  those that the kubelet would try                        Keyring, credentialsFor
  *   registry     the digest that the tag resolves to now, by one HEAD    Registry, lookUp
  *   verdicts     would a fresh pull bring other content?                 judgeContainer, judgeWorkload
  *   restarts     one PATCH of two pod-template annotations; a report     main
@@ -20,14 +20,14 @@ import type { V1Pod, V1Secret } from "@kubernetes/client-node";
 import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
 import type { Response } from "undici";
 import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
-import { type Credential, identityOf, Logins, type Outcome } from "./lib/auth.ts";
+import { type Credential, describeLogin, describeNone, identityOf, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
-import { type Diagnosis, diagnose } from "./lib/doctor.ts";
+import { type Diagnosis, diagnose, type Visit } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { hintsFor } from "./lib/gitops.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
 import { isForAnybody, matching } from "./lib/keys.ts";
-import { LimitedClient } from "./lib/limits.ts";
+import { describeQuota, LimitedClient } from "./lib/limits.ts";
 import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } from "./lib/manifest.ts";
 import { parseManifest, type Resource, sha256 } from "./lib/manifest.ts";
 import { type AnyWorkload, type Named, type Pod, type Secret, toControllerRevision, toPod } from "./lib/objects.ts";
@@ -152,10 +152,8 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
 }
 
 // --- Registry ---
-// The conversation with a registry: one HEAD, and a GET only to explain a difference. How its host is reached, where
-// a credential may go and what a host is spared stand in lib/. Nothing secret is sent before the registry asks for it.
-
-const quotaLeftToNodes = 0.2;
+// The conversation with a registry: one HEAD, and a GET only to explain a difference or to name the new image. How its
+// host is reached, where a credential may go and what it is spared stand in lib/. Nothing secret is sent before it asks.
 
 type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 
@@ -223,14 +221,19 @@ export class Registry {
     this.#notes.add(text);
   }
 
-  /** What to read, the limits that hosts told among it: `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. */
+  /** What to read. */
+  get remarks(): string[] {
+    return [...this.#notes, ...this.client.warnings].map((note) => printable(this.logins.redact(note)));
+  }
+
+  /** The remarks, and the limits that hosts told. */
   get notes(): string[] {
-    const quotas = [...this.client.quotas].map(([host, { remaining, limit, windowSeconds }]) => {
-      const each = windowSeconds && windowSeconds % 3600 === 0 ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
-      const window = windowSeconds === undefined ? "" : `, per ${each}`;
-      return `${host}: ${remaining} of ${limit} remain of its rate limit${window}`;
-    });
-    return [...this.#notes, ...this.client.warnings, ...quotas].map((note) => printable(this.logins.redact(note)));
+    return [...this.remarks, ...[...this.client.quotas].map(([host, quota]) => describeQuota(host, quota))];
+  }
+
+  /** How its hosts were met. */
+  get visits(): Visit[] {
+    return Array.from(this.#repositories.values(), ({ visits }) => Array.from(visits.values())).flat();
   }
 }
 
@@ -245,8 +248,10 @@ export class Repository {
   readonly #keyring: Keyring;
   readonly #tagDigests = new Map<string, Promise<Digest>>();
   readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
-  /** What let it in, by endpoint. */
-  readonly #authorizations = new Map<string, string>();
+  /** How each host was met, by the base of its endpoint. */
+  readonly visits = new Map<string, Visit>();
+  /** What let it in, by endpoint, and how that is told. */
+  readonly #admissions = new Map<string, { authorization: string; found: string }>();
   /** Where the credential comes from that let it in: `key "ghcr.io" of Secret shop/pull`; undefined if it was nobody's. */
   credential: string | undefined;
 
@@ -318,6 +323,7 @@ export class Repository {
         return await this.#askEndpoint(question, endpoint);
       } catch (error) {
         failures.push(error);
+        if (!this.visits.has(endpoint.base)) this.#remember(endpoint, describeFailure(error, registry));
       }
     }
     // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
@@ -333,19 +339,32 @@ export class Repository {
     const { method, path } = question;
     const { base, query } = endpoint;
     const url = `${base}/${this.#reference.repository}/${path}`;
-    if (method === "GET") this.#sparePulls(new URL(base).host);
-    const known = this.#authorizations.get(base);
-    const answer = await this.#send(question, url + query, endpoint, known);
-    if (answer.response.status !== 401) return accept(method, url, answer.response);
+    if (method === "GET") this.#registry.client.sparePulls(new URL(base).host);
+    const known = this.#admissions.get(base);
+    const answer = await this.#send(question, url + query, endpoint, known?.authorization);
+    if (answer.response.status !== 401) {
+      this.#remember(endpoint, known?.found ?? "asks for no credential", answer.response.status);
+      return accept(method, url, answer.response);
+    }
 
     const outcome = await this.#logIn(question, answer, endpoint, known !== undefined);
+    const found = describeLogin(outcome, this.#keyring.looked);
+    this.#remember(endpoint, found, outcome.answer.response.status);
     if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
     this.credential = outcome.source;
-    if (answer.url.startsWith(`${base}/`)) this.#authorizations.set(base, outcome.authorization);
+    if (answer.url.startsWith(`${base}/`)) this.#admissions.set(base, { authorization: outcome.authorization, found });
     if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
     // Let in, it was led to a host that asks as well.
     const next = await this.#logIn(question, outcome.answer, endpoint, false);
+    this.#remember(endpoint, found, next.answer.response.status);
     return accept(method, url, next.answer.response, "why" in next ? next.why : undefined);
+  }
+
+  // Until it has answered well: a GET may do where a HEAD did not.
+  #remember({ base, isMirror }: Endpoint, found: string, status?: number): void {
+    if (this.visits.get(base)?.status === 200) return;
+    const { registry } = this.#reference;
+    this.visits.set(base, { registry, base, isMirror, status, found: this.#registry.logins.redact(found) });
   }
 
   // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
@@ -371,28 +390,13 @@ export class Repository {
     const headers = { ...endpoint.headers, ...own };
     return send(this.#registry.client.fetch, url, { method, headers, dispatcher, otherDispatcher });
   }
-
-  // Docker Hub counts a GET as a pull.
-  #sparePulls(host: string): void {
-    const { remaining, limit } = this.#registry.client.quotas.get(host) ?? { remaining: 1, limit: 1 };
-    if (remaining >= limit * quotaLeftToNodes) return;
-    throw new Error(`${host} has ${remaining} of ${limit} pulls left, which are for the nodes, and no more was asked`);
-  }
 }
 
 // Where no key of the pods is for an image that was refused.
 function whyNone(error: unknown, image: string, keyring: Keyring): string {
   const reference = parseReference(image);
-  const status = statusOf(error);
-  if (status !== 401 && status !== 403) return "";
-  if (credentialsFor(keyring, nameOf(reference)).length > 0) return "";
-  const asked = status === 401 ? "the registry asks for a credential" : "no credential of a pull Secret was sent";
-  const looked = keyring.looked.join(", ") || "the pods name no pull Secret";
-  const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(
-    reference.registry,
-  );
-  const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
-  return `, ${asked}, and ${looked}${isOfNodes ? hint : ""}`;
+  const isNone = credentialsFor(keyring, nameOf(reference)).length === 0;
+  return isNone ? describeNone(statusOf(error), reference.registry, keyring.looked) : "";
 }
 
 async function accept(method: string, url: string, response: Response, why?: string): Promise<Response> {
@@ -852,10 +856,7 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       return 0;
     }
     if (config.command === "doctor") {
-      const { lines, isWell } = diagnose(
-        { ...(await examineRights(shared, findings)), findings, notes },
-        outside.terminal,
-      );
+      const { lines, isWell } = diagnose(await gatherDiagnosis(shared, findings), outside.terminal);
       for (const line of lines) outside.log(line);
       return isWell ? 0 : 1;
     }
@@ -944,13 +945,12 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   return findings;
 }
 
-async function examineRights(
-  { cluster, where }: Run,
-  findings: Finding[],
-): Promise<Pick<Diagnosis, "rights" | "aheadMs">> {
+// What the doctor looks at beside the verdicts.
+async function gatherDiagnosis({ cluster, registry, where }: Run, findings: Finding[]): Promise<Diagnosis> {
   const wanted = rightsOf(toSelection(findings, where));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
-  return { rights, aheadMs: cluster.clock.aheadMs };
+  const { visits, remarks: notes, client } = registry;
+  return { rights, findings, visits, quotas: client.quotas, notes, aheadMs: cluster.clock.aheadMs };
 }
 
 // From so many on, a namespace's pods are read at once: in pages of 500, in place of two small lists for each workload.

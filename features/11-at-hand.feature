@@ -92,6 +92,7 @@ Feature: See what figwasp would do, does and did
       Given a Deployment of that image
       When the doctor looks after it as a Job
       Then figwasp succeeds and says "All is well: there is nothing to do"
+      And the last run says "asks for no credential"
 
     Scenario: The right to restart is missing
       Given a Deployment of that image
@@ -99,11 +100,20 @@ Feature: See what figwasp would do, does and did
       Then figwasp fails and says "NO  patch deployments/my-app"
       And the last run says "Grant what is missing: figwasp rbac prints the Role"
 
+    Scenario: A private registry takes the pull secret
+      Given the repository is in a private registry
+      And a Deployment of that image, with its pull secret
+      When the doctor looks after it as a Job
+      Then figwasp succeeds and says "asks for Basic, and takes key"
+      And the last run says "the only one that matches"
+
     Scenario: The pull secret has gone out of date
       Given the repository is in a private registry
       And a Deployment of that image, whose pull secret has gone out of date
       When the doctor looks after it as a Job
       Then figwasp fails and names the pull secret and its key
+      And the last run says "asks for Basic; refused with key"
+      And the last run says "give its pods a pull Secret"
       And the same pods keep running
 
     Scenario: The pull policy would not pull

@@ -13,7 +13,7 @@ import {
   parseAddress,
   parseObject,
 } from "./transport.ts";
-import { once, printable, readBody, refuseInward, statusOf } from "./transport.ts";
+import { once, oneLine, printable, readBody, refuseInward, statusOf } from "./transport.ts";
 
 /** What a docker config holds for a registry. */
 export interface Credential {
@@ -89,10 +89,47 @@ export interface Refusal {
   hadToken: boolean;
 }
 
-/** What came of it: the answer, with what it took to get it and whose that was, or why it could not be had. Where that
- *  led to another host, it may be its 401. */
-export type Outcome =
+/** What came of one try: the answer, with what it took to get it and whose that was, or why it could not be had. Where
+ *  that led to another host, it may be its 401. */
+type Attempt =
   { answer: Answer; authorization: string; source: string | undefined } | { answer: Answer; why: string | undefined };
+
+/** What came of all. */
+export type Outcome = Attempt & {
+  /** What the host asks for: `Bearer of auth.docker.io`, by which host its realm is on; `Basic`; several by `or`. */
+  challenge: string;
+  /** How many credentials match. */
+  matching: number;
+  /** Why those did not do that were tried first: `refused with key "ghcr.io" of Secret shop/pull`. */
+  refused: string[];
+};
+
+/** How a host lets somebody in, and why by this credential: `asks for Basic, and takes key "ghcr.io" of Secret shop/pull,
+ *  the only one that matches`. Of nobody it says where one was looked for. */
+export function describeLogin(outcome: Outcome, looked: string[]): string {
+  const { challenge, matching, refused } = outcome;
+  const asks = challenge === "" ? "asks for a credential, not saying how" : `asks for ${challenge}`;
+  if (!("authorization" in outcome)) return `${asks}; ${outcome.why ?? describeLooked(looked)}`;
+  if (outcome.source === undefined) {
+    const why = matching > 0 ? "none that matches may be sent there" : describeLooked(looked);
+    return `${asks}, and gives it to anybody; ${why}`;
+  }
+  const rank = matching > 1 ? `number ${refused.length + 1} of ${matching} that match` : "the only one that matches";
+  return [`${asks}, and takes ${outcome.source}, ${rank}`, ...refused].join("; ");
+}
+
+/** Why a registry that refused was sent no credential; empty where it did not refuse by 401 or 403. */
+export function describeNone(status: number | undefined, registry: string, looked: string[]): string {
+  if (status !== 401 && status !== 403) return "";
+  const asked = status === 401 ? "the registry asks for a credential" : "no credential of a pull Secret was sent";
+  const isOfNodes = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/.test(registry);
+  const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
+  return `, ${asked}, and ${describeLooked(looked)}${isOfNodes ? hint : ""}`;
+}
+
+function describeLooked(looked: string[]): string {
+  return looked.join(", ") || "the pods name no pull Secret";
+}
 
 /** What a run has found out about its credentials. */
 export class Logins {
@@ -140,16 +177,18 @@ export class Logins {
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     const isBasic = challenges.some(({ scheme }) => scheme === "basic") && credentials.length > 0;
     const realm = bearer && (await this.#readRealm(bearer, refusal));
+    const asked = { challenge: describeChallenges(challenges, realm), matching: credentials.length };
     if (realm && (realm.isTrusted || !isBasic)) {
       const isWithheld = credentials.length > 0 && !realm.isTrusted;
       const outcome = await this.#tryAll({ ...refusal, credentials: isWithheld ? [] : credentials }, realm);
-      if (!isWithheld || "authorization" in outcome) return outcome;
+      if (!isWithheld || "authorization" in outcome) return { ...outcome, ...asked };
       const { host } = new URL(endpoint.base);
       const setting = `--token-hosts (FIGWASP_TOKEN_HOSTS) ${host}=${realm.url.host}`;
       const why = `its token server ${realm.url.host} is not of its domain, so that no credential was sent there: set ${setting} if it may be`;
-      return { ...outcome, why };
+      return { ...outcome, ...asked, why };
     }
-    return isBasic ? this.#tryAll(refusal, undefined) : { answer, why: undefined };
+    if (isBasic) return { ...(await this.#tryAll(refusal, undefined)), ...asked };
+    return { answer, why: undefined, refused: [], ...asked };
   }
 
   #readRealm(challenge: Challenge, { endpoint, repository }: Refusal): Promise<Realm> {
@@ -157,23 +196,23 @@ export class Logins {
     return readRealm(challenge, endpoint, { repository, tokenHosts });
   }
 
-  async #tryAll(refusal: Refusal, realm: Realm | undefined): Promise<Outcome> {
+  async #tryAll(refusal: Refusal, realm: Realm | undefined): Promise<Attempt & Pick<Outcome, "refused">> {
     const { endpoint, credentials } = refusal;
     const { host } = new URL(endpoint.base);
-    const reasons: string[] = [];
+    const refused: string[] = [];
     let last = refusal.answer;
     for (const credential of credentials.length > 0 ? credentials : [undefined]) {
       const outcome = await this.#inTurn(host, credential, () => this.#try(refusal, realm, credential));
-      if ("authorization" in outcome) return outcome;
-      if (outcome.why !== undefined) reasons.push(outcome.why);
+      if ("authorization" in outcome) return { ...outcome, refused };
+      if (outcome.why !== undefined) refused.push(outcome.why);
       if (outcome.answer === refusal.answer) continue;
       await last.response.body?.cancel();
       last = outcome.answer;
     }
-    return { answer: last, why: reasons.join("; ") || undefined };
+    return { answer: last, why: refused.join("; ") || undefined, refused };
   }
 
-  async #try(refusal: Refusal, realm: Realm | undefined, credential: Credential | undefined): Promise<Outcome> {
+  async #try(refusal: Refusal, realm: Realm | undefined, credential: Credential | undefined): Promise<Attempt> {
     const { host } = new URL(refusal.endpoint.base);
     const { answer, askAgain } = refusal;
     const why = credential && this.#reasonNotToSend(host, credential);
@@ -293,6 +332,14 @@ function readChallenges(response: Response): Challenge[] {
   } catch (cause) {
     throw new Error(messageOf(cause), { cause });
   }
+}
+
+function describeChallenges(challenges: Challenge[], realm: Realm | undefined): string {
+  const names = challenges.map(({ scheme }) => {
+    const name = `${scheme.charAt(0).toUpperCase()}${scheme.slice(1)}`;
+    return realm && scheme === "bearer" ? `${name} of ${realm.url.host}` : name;
+  });
+  return oneLine([...new Set(names)].join(" or "));
 }
 
 /** Whose token server a realm is, and what it is asked for. */

@@ -1,20 +1,38 @@
 /**
  * What `figwasp doctor` says: whether figwasp could do its work here, and what to do where it could not.
  */
+import { STATUS_CODES } from "node:http";
 import type { Finding } from "../figwasp.ts";
+import { describeQuota, isForNodes, type Quota } from "./limits.ts";
 import type { Right } from "./rbac.ts";
 import { describeContainer, reasonOf, subjectOf } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
-import { printable } from "./transport.ts";
+import { HttpError, printable, statusOf } from "./transport.ts";
 
 /** What was looked at, without changing anything. */
 export interface Diagnosis {
   rights: { right: Right; isGranted: boolean }[];
   /** Of a dry run. */
   findings: Finding[];
+  visits: Visit[];
+  /** By host. */
+  quotas: ReadonlyMap<string, Quota>;
   notes: string[];
   /** How far this clock is ahead of the API server's, in milliseconds; undefined if that told no time. */
   aheadMs: number | undefined;
+}
+
+/** How a host of a registry was met. Nothing in it is secret. */
+export interface Visit {
+  /** As images name it: `docker.io`. */
+  registry: string;
+  /** Where it was asked: `https://registry-1.docker.io/v2`. */
+  base: string;
+  isMirror: boolean;
+  /** What it asks for and takes, and why that; or why it could not be asked. */
+  found: string;
+  /** Of its answer; undefined where it gave none. */
+  status: number | undefined;
 }
 
 interface Check {
@@ -30,14 +48,16 @@ const skewLimitMs = 60_000; // tokens are dated
 export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: string[]; isWell: boolean } {
   const parts: [string, Check[]][] = [
     ["Rights", diagnosis.rights.map(checkRight)],
-    ["Images and their registries", checkFindings(diagnosis.findings)],
+    ["Images", checkFindings(diagnosis.findings)],
+    ["Registries", [...diagnosis.visits.map(checkVisit), ...[...diagnosis.quotas].map(checkQuota)]],
     ["Clock", [checkClock(diagnosis.aheadMs)]],
     ["Beside it", diagnosis.notes.map((note) => ({ isWell: undefined, found: note }))],
   ];
   const checks = parts.flatMap(([, part]) => part);
   const titled = (title: string, lines: string[]) => [paint(terminal, "bold", title), ...lines];
   const lines = parts.flatMap(([title, part]) => {
-    const found = part.map((check) => lineOf(check, terminal));
+    // Repositories of one host are mostly met in the same way.
+    const found = [...new Set(part.map((check) => lineOf(check, terminal)))];
     return found.length > 0 ? titled(title, found) : [];
   });
   const advice = [...new Set(checks.flatMap((check) => check.advice ?? []))];
@@ -57,7 +77,11 @@ function checkRight({ right, isGranted }: Diagnosis["rights"][number]): Check {
   const found = `${verb} ${what} in ${namespace ?? "all namespaces"}`;
   if (isGranted) return { isWell: true, found };
   if (isOptional !== undefined) return { isWell: undefined, found: `${found}: not granted, ${isOptional}` };
-  return { isWell: false, found, advice: `Grant what is missing: figwasp rbac prints the Role` };
+  return {
+    isWell: false,
+    found,
+    advice: "Grant what is missing: figwasp rbac prints the Role, for kubectl apply -f -",
+  };
 }
 
 function checkFindings(findings: Finding[]): Check[] {
@@ -69,9 +93,11 @@ function checkFindings(findings: Finding[]): Check[] {
 function checkFinding({ of, verdict, containers }: Finding): Check[] {
   const subject = subjectOf(of);
   if (containers.length === 0 && verdict.kind !== "current" && verdict.kind !== "restarted") {
-    const isWell = verdict.kind === "failed" ? false : undefined;
     const found = `${subject}: ${verdict.kind}, ${reasonOf(verdict)}`;
-    return [{ isWell, found, advice: isWell === false ? `See to ${subject}: ${reasonOf(verdict)}` : undefined }];
+    if (verdict.kind !== "failed") return [{ isWell: undefined, found }];
+    const isLost = statusOf(verdict.error.cause) === 404;
+    const advice = isLost ? `Name what is there in place of ${subject}` : `See to ${subject}: ${reasonOf(verdict)}`;
+    return [{ isWell: false, found, advice }];
   }
   const checks = containers.map((container): Check => {
     const { name, image, verdict: own } = container;
@@ -81,13 +107,48 @@ function checkFinding({ of, verdict, containers }: Finding): Check[] {
     // Pinned is as its owner wants it; a pull policy that does not pull is not what a mutable tag wants.
     const isMeant = own.kind === "skipped" && !own.reason.startsWith("imagePullPolicy");
     if (isMeant) return { isWell: undefined, found };
-    return { isWell: false, found, advice: `See to container ${name} of ${subject}: ${reasonOf(own)}` };
+    const advice = own.kind === "failed" ? adviseLookup(image, own.error) : "set its imagePullPolicy to Always";
+    return { isWell: false, found, advice: `See to container ${name} of ${subject}: ${advice}` };
   });
   if (verdict.kind !== "not converged") return checks;
   return [
     ...checks,
     { isWell: false, found: `${subject}: not converged`, advice: `See to ${subject}: ${verdict.reason}` },
   ];
+}
+
+// By what the registry answered. Where the message names a setting, that is what to do.
+function adviseLookup(image: string, { message, cause }: Error): string {
+  if (/FIGWASP_|DOCKER_CONFIG/.test(message) || !(cause instanceof HttpError)) return message;
+  switch (cause.status) {
+    case undefined:
+      return `let figwasp reach the registry of ${image}: by HTTPS_PROXY, a NetworkPolicy, or hosts.toml in FIGWASP_CERTS_DIR`;
+    case 401:
+    case 403:
+      return `give its pods a pull Secret that the registry of ${image} takes: kubectl create secret docker-registry`;
+    case 404:
+      return `push ${image}, name another image by kubectl set image, or give its pods a pull Secret that may see it`;
+    case 429:
+      return `wait for the limit of the registry of ${image}, run less often, or give the pods a pull Secret with a larger one`;
+    default:
+      return message;
+  }
+}
+
+function checkVisit({ registry, base, isMirror, found, status }: Visit): Check {
+  const where = `${registry}, at ${isMirror ? "its mirror " : ""}${base}${base.startsWith("http:") ? ", plain http" : ""}`;
+  const isOut = status === undefined || [401, 403, 429].includes(status) || status >= 500;
+  // A mirror is passed over.
+  const isWell = status === 200 ? true : isOut && !isMirror ? false : undefined;
+  const answer = status === undefined || status === 200 ? "" : `, and answers ${status} ${STATUS_CODES[status] ?? ""}`;
+  return { isWell, found: `${where}: ${found}${answer}` };
+}
+
+function checkQuota([host, quota]: [string, Quota]): Check {
+  const found = describeQuota(host, quota);
+  if (!isForNodes(quota)) return { isWell: true, found };
+  const advice = `Run less often, or give the pods a pull Secret for ${host}: what remains is left to the nodes`;
+  return { isWell: undefined, found, advice };
 }
 
 function checkClock(aheadMs: number | undefined): Check {
@@ -99,6 +160,6 @@ function checkClock(aheadMs: number | undefined): Check {
   return {
     isWell,
     found,
-    advice: isWell ? undefined : "Set this clock: tokens are refused that seem too old or not valid yet",
+    advice: isWell ? undefined : "Set this clock, by NTP: tokens are refused that seem too old or not valid yet",
   };
 }

@@ -15,6 +15,20 @@ export interface Quota {
   windowSeconds: number | undefined;
 }
 
+const quotaLeftToNodes = 0.2;
+
+/** Whether what remains is left to the nodes, which cannot do without. */
+export function isForNodes({ remaining, limit }: Quota): boolean {
+  return remaining < limit * quotaLeftToNodes;
+}
+
+/** `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. */
+export function describeQuota(host: string, { remaining, limit, windowSeconds }: Quota): string {
+  const each = windowSeconds && windowSeconds % 3600 === 0 ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
+  const window = windowSeconds === undefined ? "" : `, per ${each}`;
+  return `${host}: ${remaining} of ${limit} remain of its rate limit${window}`;
+}
+
 const requestsAtOnce = 4;
 const triesAtMost = 3;
 const longestWaitSeconds = 10;
@@ -60,6 +74,16 @@ export class LimitedClient {
       await sleep(waitMs, undefined, { signal: this.#signal }).catch(() => undefined);
     }
   };
+
+  /** Throws HttpError with status 429 where what remains of a host's limit is for the nodes: Docker Hub counts a GET of a
+   *  manifest as a pull. */
+  sparePulls(host: string): void {
+    const quota = this.quotas.get(host);
+    if (!quota || !isForNodes(quota)) return;
+    const { remaining, limit } = quota;
+    const why = `${host} has ${remaining} of ${limit} pulls left, which are for the nodes, and no more was asked`;
+    throw new HttpError(429, why);
+  }
 
   async #inTurn(url: string, init: Parameters<Fetch>[1]): Promise<Response> {
     const { host } = new URL(url);

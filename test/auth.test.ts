@@ -883,6 +883,180 @@ describe("the message of a refusal", () => {
   }
 });
 
+describe("Registry.visits", () => {
+  const tokens = "tokens.example.org";
+  const elsewhere = `Bearer realm="https://${tokens}/token",service="s"`;
+  const unrelated = 'Bearer realm="https://tokens.example.net/token",service="s"';
+
+  /** What is told of a host that asks in one way and takes some logins, to somebody who has others. */
+  async function met(t: TestContext, challenge: string, { has = 0, takes = -1, anybody = false } = {}) {
+    const logins = Array.from({ length: has }, () => plant(t, {}, registry, tokens));
+    const token = plantToken(t, registry, tokens, "tokens.example.net");
+    const given = Object.fromEntries(
+      logins.map(({ authorization }, at) => [authorization, at === takes ? token : undefined]),
+    );
+    const known = Object.entries({ ...given, "": anybody ? token : undefined }).filter(
+      ([, each]) => each !== undefined,
+    );
+    const inside = [
+      `Bearer ${token}`,
+      ...logins.filter((_login, at) => at === takes).map(({ authorization }) => authorization),
+    ];
+    const giver = giving(Object.fromEntries(known) as Record<string, string>);
+    const { figwasp } = await world(t, {
+      [registry]: routes({ "/token": giver, "/v2/": behind(challenge, inside) }),
+      [tokens]: giver,
+      "tokens.example.net": giver,
+    });
+    await figwasp.ask(image, keyringOf(...logins.map((login): [string, typeof login] => [registry, login])));
+    const [{ found, ...visit } = assert.fail("it was not met"), ...more] = figwasp.visits;
+    assert.deepEqual(more, []);
+    assert.deepEqual({ ...visit, status: 0 }, { registry, base: `https://${registry}/v2`, isMirror: false, status: 0 });
+    return `${visit.status} ${found}`;
+  }
+  const key = (number: number) => `key "${registry}" of Secret shop/pull-${number}`;
+
+  // Each: how it asks, what the pods have and what it takes, and what is told.
+  const visits: [string, string, Parameters<typeof met>[2], string][] = [
+    [
+      "takes the only one",
+      basic,
+      { has: 1, takes: 0 },
+      `200 asks for Basic, and takes ${key(1)}, the only one that matches`,
+    ],
+    [
+      "takes the second",
+      basic,
+      { has: 2, takes: 1 },
+      `200 asks for Basic, and takes ${key(2)}, number 2 of 2 that match; refused with ${key(1)}`,
+    ],
+    [
+      "takes the first of two",
+      elsewhere,
+      { has: 2, takes: 0 },
+      `200 asks for Bearer of ${tokens}, and takes ${key(1)}, number 1 of 2 that match`,
+    ],
+    ["takes none", basic, { has: 1 }, `401 asks for Basic; refused with ${key(1)}`],
+    [
+      "gives tokens to anybody",
+      bearer,
+      { anybody: true },
+      `200 asks for Bearer of ${registry}, and gives it to anybody; the pods name no pull Secret`,
+    ],
+    [
+      "gives tokens to anybody, by a host that is not its own",
+      unrelated,
+      { has: 1, anybody: true },
+      "200 asks for Bearer of tokens.example.net, and gives it to anybody; none that matches may be sent there",
+    ],
+    ["gets none", basic, {}, "401 asks for Basic; the pods name no pull Secret"],
+    [
+      "would take something else as well",
+      `Negotiate, Negotiate, ${bearer}`,
+      { anybody: true },
+      `200 asks for Negotiate or Bearer of ${registry}, and gives it to anybody; the pods name no pull Secret`,
+    ],
+    ["does not say how", "", {}, "401 asks for a credential, not saying how; the pods name no pull Secret"],
+  ];
+  for (const [what, challenge, setUp, told] of visits) {
+    it(`tells of a host that ${what}`, async (t) => assert.equal(await met(t, challenge, setUp), told));
+  }
+
+  it("tells where a credential was looked for, and the setting that is missing", async (t) => {
+    const { figwasp } = await world(t, { [registry]: behind(basic, []) });
+    await figwasp.ask(image, { sources: [], looked: ["Secret shop/pull is not there"] });
+    assert.equal(figwasp.visits[0]?.found, "asks for Basic; Secret shop/pull is not there");
+    assert.match(
+      await met(t, unrelated, { has: 1 }),
+      /^401 asks for Bearer of tokens.example.net; .* set --token-hosts/,
+    );
+  });
+
+  it("tells of a host that asks for nothing, once it answers well", async (t) => {
+    const isHead = ({ method }: { method: string }) => method === "HEAD";
+    const { figwasp } = await world(t, {
+      [registry]: (request, response) => (isHead(request) ? refusing(404) : holding())(request, response),
+    });
+    await figwasp.ask(image);
+    assert.deepEqual(
+      figwasp.visits.map(({ status, found }) => [status, found]),
+      [[200, "asks for no credential"]],
+    );
+  });
+
+  it("tells of a token server that is broken", async (t) => {
+    const { figwasp } = await world(t, { [registry]: routes({ "/token": refusing(501), "/v2/": behind(bearer, []) }) });
+    await figwasp.ask(image);
+    assert.deepEqual(
+      figwasp.visits.map(({ status, found }) => [status, found]),
+      [[undefined, `GET https://${registry}/token returned 501 Not Implemented`]],
+    );
+  });
+
+  it("tells how it was let in, though the first answer was another trouble", async (t) => {
+    const token = plantToken(t, registry);
+    const inside = inTurn(refusing(501), holding());
+    const doors = routes({ "/token": giving({ "": token }), "/v2/": behind(bearer, [`Bearer ${token}`], inside) });
+    const { figwasp } = await world(t, { [registry]: doors });
+    const tell = () => figwasp.visits.map(({ status, found }) => `${status} ${found.split(",")[0]}`);
+    await figwasp.ask(image);
+    assert.deepEqual(tell(), [`501 asks for Bearer of ${registry}`]);
+    await figwasp.ask(`${image}:other`);
+    assert.deepEqual(tell(), [`200 asks for Bearer of ${registry}`]);
+  });
+
+  it("tells of the answer to which it was led in the end", async (t) => {
+    const login = plant(t, {}, registry);
+    const token = plantToken(t, "cdn.example.net");
+    const leading: Answer = (_request, response) => {
+      response.writeHead(307, { location: "https://cdn.example.net/x" }).end();
+    };
+    const { figwasp } = await world(t, {
+      [registry]: behind(basic, [login.authorization], leading),
+      "cdn.example.net": routes({ "/token": giving({ "": token }), "/x": behind(bearer, [`Bearer ${token}`]) }),
+    });
+    assert.equal(await figwasp.ask(image, keyringOf([registry, login])), digest);
+    assert.deepEqual(
+      figwasp.visits.map(({ status }) => status),
+      [200],
+    );
+  });
+
+  it("tells of a host that cannot be asked, and of its mirrors", async (t) => {
+    const toml = `server = "https://nobody.example"\n[host."https://mirror.example"]`;
+    const { figwasp } = await world(
+      t,
+      { "mirror.example": refusing(404) },
+      { files: { "registry.example.org/hosts.toml": toml } },
+    );
+    await figwasp.ask(image);
+    assert.deepEqual(
+      figwasp.visits.map(({ base, isMirror, status, found }) => [base, isMirror, status, found]),
+      [
+        ["https://mirror.example/v2", true, 404, "asks for no credential"],
+        [
+          "https://nobody.example/v2",
+          false,
+          undefined,
+          "HEAD https://nobody.example/v2/app/manifests/latest failed: there is no nobody.example",
+        ],
+      ],
+    );
+  });
+
+  it("repeats nothing that a token server was sent", async (t) => {
+    const login = plant(t, {}, registry);
+    const echo: Answer = ({ headers }, response) => {
+      const basicOf = headers.authorization?.slice("Basic ".length) ?? "";
+      const decoded = Buffer.from(basicOf, "base64").toString("utf8");
+      refusing(401, `DENIED: ${headers.authorization} is ${decoded}`)({} as never, response);
+    };
+    const { figwasp } = await world(t, { [registry]: routes({ "/token": echo, "/v2/": behind(bearer, []) }) });
+    await figwasp.ask(image, keyringOf([registry, login]));
+    assert.match(figwasp.visits[0]?.found ?? "", /\(DENIED: Basic \[removed\] is user:\[removed\]\) with key/);
+  });
+});
+
 describe("a registry that repeats what it was sent", () => {
   const echo: Answer = (request, response) => {
     const { authorization = "" } = request.headers;

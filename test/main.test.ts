@@ -411,13 +411,19 @@ describe("main()", () => {
     const argv = ["doctor"];
 
     it("finds all well, and changes nothing", async (t) => {
-      const { workload } = await aRegistry(t, "v2");
+      const { stub, workload } = await aRegistry(t, "v2");
       const { code, lines, patches, events } = await run({ workload, pods: [podOf("v1")], argv });
       assert.deepEqual([code, patches, events], [0, [], []], lines.join("\n"));
       assert.equal(lines[0], "Rights");
       assert(lines.includes("  ok  patch deployments/api in shop"));
       assert(lines.some((line) => /^ {2}ok {2}deployment shop\/api, container app .*: outdated, running/.test(line)));
-      assert.deepEqual(lines.slice(-3), ["Clock", "  ok  as the API server's", "All is well: there is nothing to do"]);
+      assert.deepEqual(lines.slice(-5), [
+        "Registries",
+        `  ok  ${stub.host}, at http://${stub.host}/v2, plain http: asks for no credential`,
+        "Clock",
+        "  ok  as the API server's",
+        "All is well: there is nothing to do",
+      ]);
     });
 
     it("finds a right that is missing, and not one that may be", async (t) => {
@@ -427,7 +433,7 @@ describe("main()", () => {
       assert.equal(code, 1);
       assert(lines.includes("  NO  patch deployments/api in shop"));
       assert(lines.includes("  --  create events in shop: not granted, so that no Event is written"));
-      const advice = "  1. Grant what is missing: figwasp rbac prints the Role";
+      const advice = "  1. Grant what is missing: figwasp rbac prints the Role, for kubectl apply -f -";
       assert.deepEqual(lines.slice(-2), ["What to do", advice]);
     });
 
@@ -455,8 +461,10 @@ describe("main()", () => {
       const { code, lines } = await run({ workload: { containers }, pods, argv });
       const [, , first, second] = lines.slice(lines.indexOf("What to do") - 1);
       assert.equal(code, 1);
-      assert.match(first ?? "", /1\. See to container app of deployment shop\/api: imagePullPolicy is IfNotPresent/);
-      assert.match(second ?? "", /2\. See to container old of .*ECONNREFUSED/);
+      const seeTo = (name: string) => `See to container ${name} of deployment shop/api: `;
+      assert.equal(first, `  1. ${seeTo("app")}set its imagePullPolicy to Always`);
+      assert(second?.startsWith(`  2. ${seeTo("old")}let figwasp reach the registry of 127.0.0.1:4/old: `), second);
+      assert(lines.some((line) => /^ {2}NO {2}127.0.0.1:4, at .*, plain http: HEAD .*ECONNREFUSED/.test(line)));
     });
   });
 

@@ -25,7 +25,6 @@ const helpText = "print" in help ? help.print : "";
 
 // What nobody looks up.
 const others = new Set([
-  "Images and their registries", // a title
   "… of … workloads looked at", // how far the run is
   // Never printed: `main` asks wherever it judges, and `rbac` prints no verdict.
   "pod …: the registry was not asked",

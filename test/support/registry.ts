@@ -142,7 +142,7 @@ export async function openRegistry(t: Ending, setUp: RegistrySetUp = {}): Promis
   const certsDir = await folderOf(t, files);
   const registry = new AskableRegistry({ certsDir, proxies, tokenHosts: setUp.tokenHosts ?? new Map() }, client);
   registry.heard = (text) => heard(t, text);
-  witnessOf(t).said.push(() => registry.notes);
+  witnessOf(t).said.push(() => [...registry.notes, JSON.stringify(registry.visits)]);
   return registry;
 }
 
