@@ -137,12 +137,16 @@ export function terminationMessage({ findings, isDryRun }: Report): string {
   const counts = describeCounts(findings, isDryRun) || "no workload found";
   const told = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
   const lines = told.map(({ of, verdict }) => `${subjectOf(of)}: ${describeWorkload(verdict, isDryRun)}`);
-  const bytes = Buffer.from([counts, ...lines.map(printable)].join("\n"));
-  return bytes
-    .subarray(0, messageLimitBytes)
-    .toString("utf8")
-    .replace(/\ufffd$/, "");
+  return cutBytes([counts, ...lines.map(printable)].join("\n"), messageLimitBytes);
 }
+
+// Where a character is cut through, it is left out.
+function cutBytes(text: string, limit: number): string {
+  const cut = Buffer.from(text).subarray(0, limit).toString("utf8");
+  return cut.replace(/\ufffd$/, "");
+}
+
+const eventLimitBytes = 1024; // NoteLengthLimit of the API server
 
 const kindNames = { deployment: "Deployment", statefulset: "StatefulSet", daemonset: "DaemonSet" };
 
@@ -169,7 +173,7 @@ export function toEvent({ of, verdict, containers }: Finding, uid: string, at: D
     involvedObject: { apiVersion: "apps/v1", ...of, kind: kindNames[of.kind], uid },
     reason: isRestart ? "Restarted" : "NotConverged",
     type: isRestart ? "Normal" : "Warning",
-    message: message.slice(0, 1000), // the API takes 1,024
+    message: cutBytes(message, eventLimitBytes),
     count: 1,
     firstTimestamp: time,
     lastTimestamp: time,

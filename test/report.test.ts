@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Finding } from "../figwasp.ts";
-import { closingLines, reportLines, terminationMessage, toDocument } from "../lib/report.ts";
+import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/report.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
@@ -92,6 +92,18 @@ describe("reportLines()", () => {
     assert.deepEqual(reportLines(finding, true), ["deployment shop/api: would be restarted, outdated: app"]);
     const lines = closingLines(report([finding, finding], { isDryRun: true, notes: ["a note"] }));
     assert.deepEqual(lines, ["a note", "2 workloads: 2 would be restarted"]);
+  });
+});
+
+describe("toEvent()", () => {
+  it("keeps the message within what the API takes, in bytes and in whole characters", () => {
+    const release = { version: "é".repeat(64), revision: "😀".repeat(32) };
+    const containers = Array.from({ length: 4 }, () => ({ ...container(verdicts.outdated), release }));
+    const finding: Finding = { of, verdict: { kind: "restarted", outdated: { app: digestOf("new") } }, containers };
+    const { message = "" } = toEvent(finding, "uid", new Date()) ?? {};
+    const length = Buffer.byteLength(message);
+    assert(length > 1015 && length <= 1024, String(length));
+    assert(message.isWellFormed() && !message.includes("\ufffd"));
   });
 });
 
