@@ -58,23 +58,29 @@ function drawContainers(findings: Finding[], terminal: Terminal): string[] {
   if (rows.length === 0) return [];
 
   const all = [headings, ...rows.map(({ cells }) => cells)];
-  const widths = headings.map((_, at) => gap + all.reduce((widest, row) => Math.max(widest, row[at]?.length ?? 0), 0));
-  const pad = (row: string[]) => row.map((cell, at) => (at < row.length - 1 ? cell.padEnd(widths[at] ?? 0) : cell));
-  const indent = " ".repeat((widths[0] ?? 0) + (widths[1] ?? 0));
+  const widths = headings.map((_, at) => all.reduce((widest, row) => Math.max(widest, row[at]?.length ?? 0), 0));
+  // The last column is of images, which may be long.
+  const isNarrow = widths.reduce((sum, width) => sum + gap + width, -gap) > terminal.columns;
+  const pad = (row: string[]) => {
+    const shown = isNarrow ? row.slice(0, -1) : row;
+    return shown.map((cell, at) => (at < shown.length - 1 ? cell.padEnd((widths[at] ?? 0) + gap) : cell));
+  };
+  const indent = " ".repeat((widths[0] ?? 0) + (widths[1] ?? 0) + 2 * gap);
   const lines = rows.flatMap(({ container, cells }) => {
     const [namespace, workload, name, verdict = "", ...rest] = pad(cells);
     const painted = paint(terminal, styles[container.verdict.kind], verdict);
-    const remarks = wrap(printable(remarksUnder(container)), terminal.columns - indent.length - 2);
-    const under = remarks.map((text, at) => indent + paint(terminal, "dim", `${at === 0 ? "└" : " "} ${text}`));
+    const remarks = [...(isNarrow ? cells.slice(-1) : []), ...remarksUnder(container)];
+    const wrapped = wrap(printable(remarks.join(", ")), terminal.columns - indent.length - 2);
+    const under = wrapped.map((text, at) => indent + paint(terminal, "dim", `${at === 0 ? "└" : " "} ${text}`));
     return [[namespace, workload, name, painted, ...rest].join(""), under].flat();
   });
   return [paint(terminal, "bold", pad(headings).join("")), ...lines, ""];
 }
 
-function remarksUnder(container: Container): string {
+function remarksUnder(container: Container): string[] {
   const { verdict } = container;
   const share = verdict.kind === "outdated" ? shareOf(verdict, container) : "";
-  return [share, describeRelease(container.release), ...remarksOf(container)].filter((text) => text !== "").join(", ");
+  return [share, describeRelease(container.release), ...remarksOf(container)].filter((text) => text !== "");
 }
 
 function cellsOf(of: Named, { name, image, verdict }: Container): string[] {

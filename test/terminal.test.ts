@@ -8,7 +8,7 @@ import { digestOf } from "./support/registry.ts";
 
 const digest = { old: digestOf("old").slice(7, 19), new: digestOf("new").slice(7, 19) };
 const image = "ghcr.io/acme/api:1.2";
-const plain: Terminal = { columns: 100, hasColors: false };
+const plain: Terminal = { columns: 120, hasColors: false };
 
 function container(name: string, verdict: Finding["containers"][number]["verdict"], more = {}) {
   return { name, image, verdict, podCount: 2, ...more };
@@ -57,6 +57,17 @@ describe("drawTable()", () => {
     ]);
   });
 
+  it("puts the images under the rows where the terminal is too narrow for a column of them", () => {
+    assert.deepEqual(draw([restarted, current], { columns: 80, hasColors: false }).slice(0, 6), [
+      "NAMESPACE  WORKLOAD        CONTAINER  VERDICT   DIGEST",
+      `shop       deployment/api  app        outdated  ${digest.old} → ${digest.new}`,
+      "                           └ ghcr.io/acme/api:1.2, in 1 of 2 pods, version 1.3,",
+      '                             with key "ghcr.io" of Secret shop/pull',
+      "shop       deployment/api  proxy      skipped   -",
+      `                           └ envoy@sha256:${digestOf("envoy").slice(7, 19)}, pinned by digest`,
+    ]);
+  });
+
   it("draws no table where no container was looked at", () => {
     const paused: Finding = { ...current, verdict: { kind: "skipped", reason: "paused" }, containers: [] };
     assert.deepEqual(draw([paused]), ["statefulset shop/db: skipped, paused"]);
@@ -79,7 +90,7 @@ describe("drawTable()", () => {
     const told = lines.filter((line) => line.startsWith(" ".repeat(indent)));
     assert(told.length > 2, lines.join("\n"));
     assert(told.every((line) => line.length <= indent + "└ https://ghcr.io/v2/acme/api/manifests/1.2".length));
-    assert.equal(told.map((line) => line.trim().replace(/^└ /, "")).join(" "), reason);
+    assert.equal(told.map((line) => line.trim().replace(/^└ /, "")).join(" "), `${image}, ${reason}`);
     // As wide as a word is, however narrow the terminal.
     assert(told.some((line) => line.includes("https://ghcr.io/v2/acme/api/manifests/1.2")));
   });
