@@ -25,7 +25,7 @@ export async function serveInternet(
   const stubs = new Map<string, Stub>();
   for (const [name, answer] of Object.entries(servers))
     stubs.set(name, Object.assign(await serve(t, answer), { name }));
-  const lost: Stub = { host: "", name: "a host that is not there", requests: [], lines: () => [] };
+  const lost: Stub = { host: "", name: "a host that is not there", requests: [], lines: () => [], handshakes: () => 0 };
   witnessOf(t).stubs.push(lost);
   const [lines, authorizations]: [string[], string[]] = [[], []];
   return {

@@ -2,7 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 
 const docs = (await readdir("docs")).filter((file) => file.endsWith(".md")).map((file) => `docs/${file}`);
-export const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...docs];
+export const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", ...docs];
 
 /** What stands between two lines of three backticks. */
 export interface Block {

@@ -24,6 +24,8 @@ export interface Stub {
   requests: Recorded[];
   /** `METHOD /path` of each request, without the query. */
   lines(): string[];
+  /** How many connections by TLS were made to it. */
+  handshakes(): number;
 }
 
 /** A server on loopback that records what it is asked; it ends with the test. With a certificate it speaks https. */
@@ -40,6 +42,8 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
     });
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
+  let made = 0;
+  server.on("secureConnection", () => (made += 1));
   const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
   const witness = witnessOf(t);
   witness.endings.push(() => {
@@ -47,7 +51,7 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
     server.close();
   });
   const host = await listen(server);
-  const stub = { host, name: host, requests, lines };
+  const stub = { host, name: host, requests, lines, handshakes: () => made };
   witness.stubs.push(stub);
   return stub;
 }
