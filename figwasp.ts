@@ -18,7 +18,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { V1Pod, V1Secret } from "@kubernetes/client-node";
 import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
-import type { Response } from "undici";
 import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
 import { type Credential, describeLogin, describeNone, identityOf, Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
@@ -26,6 +25,7 @@ import { type Diagnosis, diagnose, type Visit } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { hintsFor } from "./lib/gitops.ts";
 import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
+import type { Response } from "./lib/http.ts";
 import { isForAnybody, matching } from "./lib/keys.ts";
 import { describeQuota, LimitedClient } from "./lib/limits.ts";
 import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } from "./lib/manifest.ts";
@@ -373,7 +373,7 @@ export class Repository {
     const { repository } = this.#reference;
     const { origin, host } = new URL(answer.url);
     const isOwn = answer.url.startsWith(`${endpoint.base}/`);
-    const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, dispatcher: endpoint.otherDispatcher };
+    const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, agents: endpoint.otherAgents };
     const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
     const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
     const askAgain = (authorization: string) => this.#send(question, answer.url, at, authorization);
@@ -385,10 +385,10 @@ export class Repository {
   }
 
   #send({ method, types }: Question, url: string, endpoint: Endpoint, authorization: string | undefined) {
-    const { dispatcher, otherDispatcher } = endpoint;
+    const { agents, otherAgents } = endpoint;
     const own = { accept: types, "user-agent": userAgent, ...(authorization && { authorization }) };
     const headers = { ...endpoint.headers, ...own };
-    return send(this.#registry.client.fetch, url, { method, headers, dispatcher, otherDispatcher });
+    return send(this.#registry.client.fetch, url, { method, headers, agents, otherAgents });
   }
 }
 
@@ -405,8 +405,9 @@ async function accept(method: string, url: string, response: Response, why?: str
     throw new HttpError(response.status, why === undefined ? returned : `${returned}, ${why}`);
   }
   const type = response.headers.get("content-type") ?? "";
-  if (/docker.*manifest\.v1\+/.test(type)) throw new Error(`${url} is of the outdated type ${quote(type)}`);
-  return response;
+  if (!/docker.*manifest\.v1\+/.test(type)) return response;
+  await response.body?.cancel();
+  throw new Error(`${url} is of the outdated type ${quote(type)}`);
 }
 
 /** What the registry says about a tag, and, where a container runs another digest, what that one means. */
@@ -852,7 +853,7 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     const findings = await examineAll(shared);
     const { notes } = shared.registry;
     if (config.command === "rbac") {
-      outside.log(printRoles(findings, shared.where));
+      outside.log(await printRoles(findings, shared.where));
       return 0;
     }
     if (config.command === "doctor") {

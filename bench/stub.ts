@@ -72,7 +72,7 @@ function count({ server, registries }: Awaited<ReturnType<typeof serveAll>>): Co
     writes: asked.filter((isRead) => !isRead).length,
     heads: lines.filter((line) => line.startsWith("HEAD ")).length,
     tokens: lines.filter((line) => line === "GET /token").length,
-    handshakes: [server, ...registries].reduce((sum, stub) => sum + stub.handshakes(), 0),
+    handshakes: [server, ...registries].reduce((sum, stub) => sum + stub.connections(), 0),
   };
 }
 

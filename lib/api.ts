@@ -1,12 +1,15 @@
 /**
- * How the API server is found and asked. The client library finds the cluster and authenticates; the calls themselves
- * are plain JSON over one connection, because its typed calls open one each, drop the fields that they do not know, and
- * take no deadline.
+ * How the API server is found and asked: plain JSON over one connection, because the typed calls of the client library open
+ * one each, drop the fields that they do not know, and take no deadline.
  */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { STATUS_CODES } from "node:http";
-import { HttpMethod, KubeConfig, RequestContext } from "@kubernetes/client-node";
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { type Config, ConfigError, userAgent } from "./config.ts";
-import { type Fetch, HttpError, messageOf, parseObject, quote, readBody, statusOf, withoutQuery } from "./transport.ts";
+import { type Agents, newAgents } from "./http.ts";
+import { type Fetch, HttpError, messageOf, parseObject, readBody, statusOf, withoutQuery } from "./transport.ts";
 
 const pageSize = 500;
 
@@ -21,7 +24,7 @@ export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "re
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet. Throws
  *  ConfigError where there is none or it cannot be used. */
 export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
-  const connection = await readKubeconfig(where);
+  const connection = await findCluster(where);
   const clock: Clock = { aheadMs: undefined };
   const call: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
   return { namespace: connection.namespace, call, clock };
@@ -39,22 +42,63 @@ export interface Clock {
   aheadMs: number | undefined;
 }
 
-type Connection = Awaited<ReturnType<typeof readKubeconfig>>;
+/** Where the API server is, and as whom it is asked. */
+export interface Connection {
+  server: string;
+  namespace: string;
+  headers: Record<string, string>;
+  agents: Agents;
+}
+
+// A kubeconfig comes first, as for kubectl. The library that reads it is larger than all the rest, and a pod has none.
+async function findCluster(where: Where): Promise<Connection> {
+  const isGiven = where.kubeconfig !== undefined || where.context !== undefined || process.env["KUBECONFIG"];
+  const pod = isGiven || existsSync(join(homedir(), ".kube/config")) ? undefined : await readServiceAccount();
+  if (pod) return pod;
+  const { readKubeconfig } = await import("./kubeconfig.ts");
+  return readKubeconfig(where);
+}
+
+const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/** What a pod finds of the API server, in files and variables (kubernetes.io, "Accessing the Kubernetes API from a Pod");
+ *  undefined where there is none of it. Throws ConfigError. */
+export async function readServiceAccount(
+  folder = accountFolder,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): Promise<Connection | undefined> {
+  if (!existsSync(join(folder, "token"))) return undefined;
+  const { KUBERNETES_SERVICE_HOST: host = "", KUBERNETES_SERVICE_PORT: port = "" } = env;
+  const server = `https://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  if (!URL.canParse(server)) {
+    throw new ConfigError(
+      "Cannot find a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not say where",
+    );
+  }
+  try {
+    const read = (name: string) => readFile(join(folder, name), "utf8");
+    const [token, ca, namespace] = await Promise.all([read("token"), read("ca.crt"), read("namespace")]);
+    const headers = { authorization: `Bearer ${token.trim()}` };
+    return { server, namespace: namespace.trim() || "default", headers, agents: newAgents({ ca }) };
+  } catch (cause) {
+    throw new ConfigError(`Cannot use the ServiceAccount in ${folder}: ${messageOf(cause)}`, { cause });
+  }
+}
 
 async function callApi(
   fetch: Fetch,
-  { server, headers, dispatcher }: Connection,
+  { server, headers, agents }: Connection,
   { path, clock, ...init }: CallInit & { path: string; clock: Clock },
 ): Promise<unknown> {
   const { method = "GET" } = init;
   const type = init.body === undefined ? {} : { "content-type": "application/json" };
   const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...type, ...init.headers };
-  const options = { ...init, method, headers: sent, ...(dispatcher && { dispatcher }) };
+  const options = { ...init, method, headers: sent, agents };
   const response = await fetch(server.replace(/\/+$/, "") + path, options);
   const time = Date.parse(response.headers.get("date") ?? "");
   if (!Number.isNaN(time)) clock.aheadMs = Date.now() - time;
   const body = await readBody(response, Infinity);
-  if (response.ok) return JSON.parse(body.toString("utf8"));
+  if (response.status < 300) return JSON.parse(body.toString("utf8"));
   // The message of a Status object; a proxy in between may answer with a page of its own.
   const { message } = parseObject(body) ?? {};
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
@@ -86,35 +130,3 @@ export async function listAll<Picked>(
 }
 
 export type KubernetesList<T> = { items: T[] | null; metadata: { continue?: string } };
-
-async function readKubeconfig({ kubeconfig: file, context: wanted }: Where) {
-  const kubeconfig = new KubeConfig();
-  try {
-    if (file === undefined) kubeconfig.loadFromDefault();
-    else kubeconfig.loadFromFile(file);
-  } catch (cause) {
-    const which = file === undefined ? "the kubeconfig" : `the kubeconfig ${quote(file)}`;
-    throw new ConfigError(`Cannot read ${which}: ${messageOf(cause)}`, { cause });
-  }
-  if (wanted !== undefined) {
-    const names = kubeconfig.getContexts().map(({ name }) => name);
-    if (!names.includes(wanted))
-      throw new ConfigError(`Cannot find context ${quote(wanted)}: one of ${names.join(", ")} is needed`);
-    kubeconfig.setCurrentContext(wanted);
-  }
-  const server = kubeconfig.getCurrentCluster()?.server;
-  const context = kubeconfig.getContextObject(kubeconfig.getCurrentContext());
-  // The library's last resort is a server that nobody has run since Kubernetes 1.20.
-  if (!server || (context?.name === "loaded-context" && server === "http://localhost:8080")) {
-    const needed = "a kubeconfig with a current context is needed, or a pod with a ServiceAccount token";
-    throw new ConfigError(`Cannot find a cluster: ${needed}`);
-  }
-  // Once, for all calls: the library makes a new connection pool each time that it is asked.
-  const sample = new RequestContext(server, HttpMethod.GET);
-  await kubeconfig.applySecurityAuthentication(sample).catch((cause: unknown) => {
-    const reason = messageOf(cause) || "its credential plugin failed";
-    throw new Error(`Cannot authenticate as the kubeconfig says: ${reason}`, { cause });
-  });
-  const authentication = { headers: sample.getHeaders(), dispatcher: sample.getDispatcher() };
-  return { server, namespace: context?.namespace || "default", ...authentication };
-}

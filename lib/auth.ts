@@ -2,7 +2,7 @@
  * How a registry lets somebody in, and where a credential may go: challenges, realms and tokens. Which credential it
  * is, is decided in figwasp.ts.
  */
-import type { Response } from "undici";
+import type { Response } from "./http.ts";
 import type { Endpoint } from "./hosts.ts";
 import {
   type Answer,
@@ -173,7 +173,6 @@ export class Logins {
     const { answer, endpoint, credentials } = refusal;
     for (const credential of credentials) this.#concealCredential(credential);
     const challenges = readChallenges(answer.response);
-    await answer.response.body?.cancel();
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     const isBasic = challenges.some(({ scheme }) => scheme === "basic") && credentials.length > 0;
     const realm = bearer && (await this.#readRealm(bearer, refusal));
@@ -206,7 +205,6 @@ export class Logins {
       if ("authorization" in outcome) return { ...outcome, refused };
       if (outcome.why !== undefined) refused.push(outcome.why);
       if (outcome.answer === refusal.answer) continue;
-      await last.response.body?.cancel();
       last = outcome.answer;
     }
     return { answer: last, why: refused.join("; ") || undefined, refused };
@@ -413,13 +411,13 @@ export async function fetchToken(
     client_id: "figwasp",
     refresh_token: identityToken,
   };
+  const type = form && { "content-type": "application/x-www-form-urlencoded" };
   if (!form) for (const [name, value] of Object.entries(question)) target.searchParams.append(name, value);
   const response = await fetch(target.href, {
     method,
-    redirect: "manual",
-    headers: { "user-agent": userAgent, ...(basic && !form && { authorization: `Basic ${basic}` }) },
-    ...(form && { body: new URLSearchParams(form) }),
-    dispatcher: isOwn ? endpoint.dispatcher : endpoint.otherDispatcher,
+    headers: { "user-agent": userAgent, ...(basic && !form && { authorization: `Basic ${basic}` }), ...type },
+    ...(form && { body: new URLSearchParams(form).toString() }),
+    agents: isOwn ? endpoint.agents : endpoint.otherAgents,
   });
   const asked = `${method} ${url.origin}${url.pathname}`;
   if (response.status !== 200)

@@ -8,8 +8,8 @@ import { readdir, readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { parse as parseToml } from "smol-toml";
-import { Agent, buildConnector, type Dispatcher, EnvHttpProxyAgent } from "undici";
 import { type Config, parseGoDuration } from "./config.ts";
+import { type Agents, isUntrusted, newAgents } from "./http.ts";
 import { codeOf, isObject, messageOf, quote } from "./transport.ts";
 
 /** Where a registry's API is, and how it is reached. */
@@ -24,21 +24,21 @@ export interface Endpoint {
   headers: Record<string, string>;
   /** The file that turns off the verification of this host's certificate, if one does. */
   unverifiedBy: string | undefined;
-  dispatcher: Dispatcher;
+  agents: Agents;
   /** For the hosts that this one leads to, its token server for one: its CAs, and nothing else that is its own. */
-  otherDispatcher: Dispatcher;
+  otherAgents: Agents;
 }
 
 /** The hosts of registries, from a folder in containerd's format. */
 export class Hosts {
   readonly #folder: string;
   readonly #proxies: Config["proxies"];
-  readonly #byDefault: Dispatcher;
+  readonly #byDefault: Agents;
 
   constructor(folder: string, proxies: Config["proxies"]) {
     this.#folder = folder;
     this.#proxies = proxies;
-    this.#byDefault = this.#newDispatcher({});
+    this.#byDefault = this.#newAgents({});
   }
 
   /** Where to ask for the images of a registry, in containerd's order: the mirrors of hosts.toml, then its server.
@@ -61,7 +61,7 @@ export class Hosts {
   }
 
   async #connect(registry: string, host: Host, folder: string, file: string): Promise<Endpoint> {
-    const { base, isMirror, headers, isUnverified, dialTimeoutMs: timeout } = host;
+    const { base, isMirror, headers, isUnverified, dialTimeoutMs } = host;
     const isOther = new URL(base).host !== new URL(defaultHost(registry).base).host;
     const query = isOther ? `?ns=${encodeURIComponent(registry)}` : "";
     const cas = await Promise.all(host.cas.map((ca) => readCa(resolve(folder, ca))));
@@ -69,12 +69,11 @@ export class Hosts {
       host.clients.map(([cert, key]) => readClient(resolve(folder, cert), resolve(folder, key))),
     );
 
-    let otherDispatcher = this.#byDefault;
-    if (cas.length > 0) otherDispatcher = this.#newDispatcher({ secureContext: trusting(cas) });
-    let dispatcher = otherDispatcher;
-    if (clients.length > 0 || isUnverified || timeout !== undefined) {
-      const secureContext = trusting(cas, clients);
-      dispatcher = this.#newDispatcher({ secureContext, isUnverified, timeout });
+    let otherAgents = this.#byDefault;
+    if (cas.length > 0) otherAgents = this.#newAgents({ cas });
+    let agents = otherAgents;
+    if (clients.length > 0 || isUnverified || dialTimeoutMs !== undefined) {
+      agents = this.#newAgents({ cas, clients, isUnverified, dialTimeoutMs });
     }
     return {
       base,
@@ -82,57 +81,41 @@ export class Hosts {
       query,
       headers,
       unverifiedBy: isUnverified ? file : undefined,
-      dispatcher,
-      otherDispatcher,
+      agents,
+      otherAgents,
     };
   }
 
-  // Without a context, the trust store is read when it is first needed: that takes longer than the question.
-  #newDispatcher({ secureContext, isUnverified = false, timeout }: Tls): Dispatcher {
-    const dial = timeout === undefined ? {} : { timeout };
-    const options = () => ({
-      secureContext: secureContext ?? trusting([]),
-      rejectUnauthorized: !isUnverified,
-      ...dial,
-    });
-    let connector: buildConnector.connector | undefined;
-    const plain = buildConnector(dial);
-    const connect: buildConnector.connector = (to, callback) => {
-      if (to.protocol !== "https:") plain(to, callback);
-      else (connector ??= buildConnector(options()))(to, callback);
+  #newAgents({ cas = [], clients = [], isUnverified = false, dialTimeoutMs }: Reach): Agents {
+    const { httpProxy, httpsProxy, noProxy } = this.#proxies;
+    const proxyEnv = { HTTP_PROXY: httpProxy, HTTPS_PROXY: httpsProxy, NO_PROXY: noProxy };
+    const isOwn = cas.length > 0 || clients.length > 0;
+    const options = { rejectUnauthorized: !isUnverified, ...((httpProxy || httpsProxy) && { proxyEnv }) };
+    const by = (secureContext?: SecureContext) => newAgents({ ...options, ...(secureContext && { secureContext }) });
+    const agents: Agents = { ...by(isOwn ? trusting("default", cas, clients) : undefined), dialTimeoutMs };
+    agents.widenTrust = () => {
+      agents["https:"] = by(trusting("system", cas, clients))["https:"];
+      agents.widenTrust = () => undefined;
     };
-    const direct = new Agent({ connect });
-    const { httpProxy, httpsProxy } = this.#proxies;
-    if (!httpProxy && !httpsProxy) return direct;
-    const proxied = new EnvHttpProxyAgent({
-      connect,
-      requestTls: options(),
-      proxyTls: { secureContext: trusting([]) },
-      ...this.#proxies,
-    });
-    // Undici takes the proxy for http where there is none for https; curl and Go do not.
-    if (httpsProxy) return proxied;
-    return proxied.compose((dispatch) => (request, handler) => {
-      const isSecure = String(request.origin).startsWith("https:");
-      return isSecure ? direct.dispatch(request, handler) : dispatch(request, handler);
-    });
+    return agents;
   }
 }
 
-interface Tls {
-  secureContext?: SecureContext;
+interface Reach {
+  cas?: string[];
+  clients?: Client[];
   isUnverified?: boolean;
-  timeout?: number | undefined;
+  dialTimeoutMs?: number | undefined;
 }
 
 // Node knows the system's store and its own, and by default looks into its own alone. Go reads the system's, so that
-// users of figwasp v1 mount their CA into /etc/ssl/certs.
-let systemCas: string[] | undefined;
-
-function trusting(cas: string[], clients: Client[] = []): SecureContext {
-  systemCas ??= [...new Set([...getCACertificates("default"), ...getCACertificates("system")])];
+// users of figwasp v1 mount their CA into /etc/ssl/certs; that is read where Node's own does not do, since it takes longer
+// than the question.
+function trusting(stores: "default" | "system", cas: string[], clients: Client[]): SecureContext {
+  const system = stores === "system" ? getCACertificates("system") : [];
+  const ca = [...new Set([...getCACertificates("default"), ...system, ...cas])];
   const client = { cert: clients.map(({ cert }) => cert), key: clients.map(({ key }) => key) };
-  return createSecureContext({ ca: [...systemCas, ...cas], ...(clients.length > 0 && client) });
+  return createSecureContext({ ca, ...(clients.length > 0 && client) });
 }
 
 // OpenSSL passes over what is no certificate, and the error would come later and say something else.
@@ -281,7 +264,7 @@ function isPair(value: unknown): value is [string, string] {
   return textsOf(value)?.length === 2;
 }
 
-// Names in lower case, as figwasp has its own: undici would send both of `Authorization` and `authorization`.
+// Names in lower case, as figwasp has its own, so that no header is sent twice.
 function headersOf(value: unknown): Record<string, string> | undefined {
   if (!isObject(value)) return undefined;
   const headers: Record<string, string> = {};
@@ -298,11 +281,8 @@ function durationOf(value: unknown): number | undefined {
   return Number.isNaN(ms) ? undefined : ms;
 }
 
-const caCodes =
-  /^(?:SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT(?:_LOCALLY)?))$/;
-
 /** What went wrong with a host, and what to do where its certificate is nobody's. */
 export function describeFailure(error: unknown, registry: string): string {
   const hint = `: put its CA into ${registry}/ca.crt of --certs-dir (FIGWASP_CERTS_DIR), or into the system's trust store`;
-  return messageOf(error) + (caCodes.test(codeOf(error) ?? "") ? hint : "");
+  return messageOf(error) + (isUntrusted(codeOf(error)) ? hint : "");
 }

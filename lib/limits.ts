@@ -1,11 +1,11 @@
 /**
- * What a registry's host is spared, and what it tells about its limits: a few requests at once, another try only
- * where the trouble may pass by itself, and none at all after it answered 429.
+ * What a registry's host is spared, and what it tells about its limits: one request at a time, another try only where
+ * the trouble may pass by itself, and none at all after it answered 429 or, twice, not at all.
  */
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Response } from "undici";
-import { codeOf, type Fetch, HttpError, oneLine } from "./transport.ts";
+import type { Response } from "./http.ts";
+import { codeOf, type Fetch, HttpError, isLate, oneLine } from "./transport.ts";
 
 /** What remains of a limit, as a host told it last. */
 export interface Quota {
@@ -29,11 +29,11 @@ export function describeQuota(host: string, { remaining, limit, windowSeconds }:
   return `${host}: ${remaining} of ${limit} remain of its rate limit${window}`;
 }
 
-const requestsAtOnce = 4;
+const silencesAtMost = 2;
 const triesAtMost = 3;
 const longestWaitSeconds = 10;
 const passingStatuses = new Set([408, 500, 502, 503, 504, 522]);
-const passingCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN", "UND_ERR_SOCKET"]);
+const passingCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN"]);
 
 export class LimitedClient {
   /** By host, with its port: what it told about its limits. */
@@ -43,9 +43,10 @@ export class LimitedClient {
   readonly #fetch: Fetch;
   readonly #signal: AbortSignal;
   readonly #delayMs: number;
-  readonly #stopped = new Map<string, string>();
-  readonly #underWay = new Map<string, number>();
-  readonly #waiting = new Map<string, (() => void)[]>();
+  /** Why a host is not asked any more. */
+  readonly #stopped = new Map<string, { status: number | undefined; why: string }>();
+  readonly #silences = new Map<string, number>();
+  readonly #turns = new Map<string, Promise<unknown>>();
 
   /** `fetch` comes from boundFetch, and `signal` ends the run; the delay before a second try is in milliseconds. */
   constructor(fetch: Fetch, { signal, delayMs = 1000 }: { signal: AbortSignal; delayMs?: number | undefined }) {
@@ -54,8 +55,8 @@ export class LimitedClient {
     this.#delayMs = delayMs;
   }
 
-  /** As `fetch`, for requests that may be repeated. Throws HttpError with status 429 for a host that has answered so,
-   *  without asking it again. */
+  /** As `fetch`, for requests that may be repeated, one after the other to a host. Throws HttpError, without asking, for a
+   *  host that has answered 429, with that status, or that has let two deadlines pass. */
   readonly fetch: Fetch = async (url, init) => {
     for (let tries = 1; ; tries++) {
       const isLast = tries === triesAtMost;
@@ -66,7 +67,6 @@ export class LimitedClient {
         const asked = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
         if (asked > longestWaitSeconds) return response;
         waitMs = Math.max(waitMs, asked * 1000);
-        await response.body?.cancel();
       } catch (error) {
         if (isLast || !passingCodes.has(codeOf(error) ?? "")) throw error;
       }
@@ -85,33 +85,41 @@ export class LimitedClient {
     throw new HttpError(429, why);
   }
 
-  async #inTurn(url: string, init: Parameters<Fetch>[1]): Promise<Response> {
+  // So that one connection does for a host, and nobody's deadline passes while he waits for his turn.
+  #inTurn(url: string, init: Parameters<Fetch>[1]): Promise<Response> {
     const { host } = new URL(url);
-    const isFull = () => (this.#underWay.get(host) ?? 0) >= requestsAtOnce;
-    while (isFull()) {
-      const queue = this.#waiting.get(host) ?? [];
-      this.#waiting.set(host, queue);
-      await new Promise<void>((resolve) => queue.push(resolve));
-    }
-    this.#underWay.set(host, (this.#underWay.get(host) ?? 0) + 1);
+    const turn = (this.#turns.get(host) ?? Promise.resolve()).then(() => this.#ask(host, url, init));
+    this.#turns.set(
+      host,
+      turn.catch(() => undefined),
+    );
+    return turn;
+  }
+
+  async #ask(host: string, url: string, init: Parameters<Fetch>[1]): Promise<Response> {
+    this.#refuseStopped(host);
     try {
-      // In here, so that who is refused gives way to the next one as well.
-      this.#refuseStopped(host);
       const response = await this.#fetch(url, init);
       this.#note(host, response);
-      if (response.status !== 429) return response;
-      await response.body?.cancel();
-      this.#refuseStopped(host);
+      if (response.status === 429) this.#refuseStopped(host);
       return response;
-    } finally {
-      this.#underWay.set(host, (this.#underWay.get(host) ?? 0) - 1);
-      this.#waiting.get(host)?.shift()?.();
+    } catch (error) {
+      if (isLate(error)) this.#noteSilence(host);
+      throw error;
     }
   }
 
   #refuseStopped(host: string): void {
-    const why = this.#stopped.get(host);
-    if (why !== undefined) throw new HttpError(429, why);
+    const stop = this.#stopped.get(host);
+    if (stop) throw new HttpError(stop.status, stop.why);
+  }
+
+  // Each further image would wait as long, and the others' turns with it.
+  #noteSilence(host: string): void {
+    const silences = (this.#silences.get(host) ?? 0) + 1;
+    this.#silences.set(host, silences);
+    const why = `${host} gave no answer ${silences} times; it is not asked again in this run`;
+    if (silences === silencesAtMost) this.#stopped.set(host, { status: undefined, why });
   }
 
   #note(host: string, { status, headers }: Response): void {
@@ -123,7 +131,8 @@ export class LimitedClient {
     if (status !== 429 || this.#stopped.has(host)) return;
     const seconds = parseRetryAfter(headers.get("retry-after"), new Date());
     const when = seconds === undefined ? "" : `, to be asked again in ${seconds} s`;
-    this.#stopped.set(host, `${host} answered 429 ${STATUS_CODES[429]}${when}; it is not asked again in this run`);
+    const why = `${host} answered 429 ${STATUS_CODES[429]}${when}; it is not asked again in this run`;
+    this.#stopped.set(host, { status, why });
   }
 }
 

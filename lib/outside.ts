@@ -3,8 +3,8 @@
  */
 import { writeFile } from "node:fs/promises";
 import type { WriteStream } from "node:tty";
-import { fetch } from "undici";
 import type { Outside } from "../figwasp.ts";
+import { fetch } from "./http.ts";
 import { progressLine } from "./terminal.ts";
 import { messageOf } from "./transport.ts";
 

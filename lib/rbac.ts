@@ -1,7 +1,6 @@
 /**
  * The smallest rights with which figwasp can look after some workloads, as `figwasp rbac` prints them.
  */
-import { dumpYaml } from "@kubernetes/client-node";
 import type { Finding } from "../figwasp.ts";
 import { type Config, type Kind, kinds } from "./config.ts";
 
@@ -65,7 +64,8 @@ export function rightsOf(selection: Selection): Right[] {
 
 /** A ServiceAccount, and the Roles that it needs with their bindings, as YAML: a ClusterRole for all namespaces. Throws
  *  Error where a workload could not be read, or none was found. */
-export function printRoles(findings: Finding[], where: Where): string {
+export async function printRoles(findings: Finding[], where: Where): Promise<string> {
+  const { dumpYaml } = await import("@kubernetes/client-node"); // which no other run needs
   for (const { verdict } of findings) if (verdict.kind === "failed") throw verdict.error;
   const selection = toSelection(findings, where);
   if (selection.workloads.length === 0) {

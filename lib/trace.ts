@@ -3,7 +3,7 @@
  * what a server signed.
  */
 import { STATUS_CODES } from "node:http";
-import { Headers, type Response } from "undici";
+import type { Response } from "./http.ts";
 import { type Fetch, printable, reasonOf } from "./transport.ts";
 
 const tellingHeaders = [
@@ -28,9 +28,10 @@ const tellingParameters = new Set([
 /** `fetch`, with a line for each request: `HEAD https://r.example/v2/app/manifests/latest: 200 OK in 12 ms`. */
 export function traced(fetch: Fetch, tell: (line: string) => void): Fetch {
   return async (url, init) => {
-    const authorization = new Headers(init.headers).get("authorization");
-    const [scheme = "a credential"] = /^(?:Basic|Bearer)(?= )/i.exec(authorization ?? "") ?? [];
-    const as = authorization === null ? "" : ` with ${scheme}`;
+    const names = Object.keys(init.headers ?? {});
+    const authorization = names.find((name) => name.toLowerCase() === "authorization");
+    const [scheme = "a credential"] = /^(?:Basic|Bearer)(?= )/i.exec(init.headers?.[authorization ?? ""] ?? "") ?? [];
+    const as = authorization === undefined ? "" : ` with ${scheme}`;
     const began = performance.now();
     const say = (outcome: string, ...more: string[]) => {
       const took = `${outcome} in ${Math.round(performance.now() - began)} ms`;

@@ -7,12 +7,12 @@ import { lookup } from "node:dns/promises";
 import { STATUS_CODES } from "node:http";
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Dispatcher, RequestInit, Response } from "undici";
+import type { Agents, RequestInit, Response } from "./http.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** `fetch` as all of figwasp uses it, towards registries and the API server: each request has a deadline in
- *  milliseconds and ends with the run; what fails says what was asked. Undici hides the reason in `cause`. */
+ *  milliseconds and ends with the run; what fails says what was asked. */
 export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSignal): Fetch {
   return async (url, init) => {
     const deadline = AbortSignal.timeout(timeoutMs);
@@ -42,14 +42,19 @@ export function statusOf(error: unknown): number | undefined {
   return error instanceof HttpError ? error.status : undefined;
 }
 
-/** Down to what happened: undici says no more than "fetch failed", Node tries several addresses at once. */
+/** Down to what happened: Node tries several addresses at once. */
 export function reasonOf(error: unknown): string {
   return messageOf(rootOf(error));
 }
 
-/** The error code of Node, undici or OpenSSL at the root of what was thrown: `ECONNRESET`. */
+/** The error code of Node or OpenSSL at the root of what was thrown: `ECONNRESET`. */
 export function codeOf(error: unknown): string | undefined {
   return (rootOf(error) as NodeJS.ErrnoException | undefined)?.code;
+}
+
+/** Whether a deadline of boundFetch has passed. */
+export function isLate(error: unknown): boolean {
+  return (rootOf(error) as Error | undefined)?.name === "TimeoutError";
 }
 
 function rootOf(error: unknown): unknown {
@@ -72,9 +77,9 @@ export interface Question {
   method: string;
   headers: Record<string, string>;
   /** How the host of the URL is reached: its CA, client certificate, proxy. */
-  dispatcher?: Dispatcher | undefined;
+  agents?: Agents | undefined;
   /** How any other host is reached, to which a redirect leads. */
-  otherDispatcher?: Dispatcher | undefined;
+  otherAgents?: Agents | undefined;
 }
 
 /** What came, and from which address in the end. */
@@ -89,12 +94,11 @@ const redirectLimit = 5;
  *  but `accept` and `user-agent` on to another scheme, host or port (distribution-spec, "Redirects";
  *  GHSA-vh4v-2xq2-g5cg). Throws Error. */
 export async function send(fetch: Fetch, url: string, question: Question, hops = 0): Promise<Answer> {
-  const { otherDispatcher, dispatcher = otherDispatcher, ...init } = question;
-  const response = await fetch(url, { ...init, redirect: "manual", ...(dispatcher && { dispatcher }) });
+  const { otherAgents, agents = otherAgents, ...init } = question;
+  const response = await fetch(url, { ...init, agents });
   const location = response.headers.get("location");
   if (response.status < 300 || response.status > 399 || location === null) return { response, url };
 
-  await response.body?.cancel();
   const from = new URL(url);
   const asked = `${init.method} ${from.origin}${from.pathname}`;
   const to = parseAddress(location, url, `${asked} was redirected, and the address`);
@@ -106,7 +110,7 @@ export async function send(fetch: Fetch, url: string, question: Question, hops =
   await refuseInward(from.hostname, to.hostname, `${asked} was redirected, and ${to.origin}`);
   const { accept = "*/*", "user-agent": userAgent = "" } = init.headers;
   const headers = { accept, "user-agent": userAgent };
-  return send(fetch, to.href, { method: init.method, headers, otherDispatcher }, hops + 1);
+  return send(fetch, to.href, { method: init.method, headers, otherAgents }, hops + 1);
 }
 
 /** An address that a server gave: http or https, without a user name, and without what a URL parser would read

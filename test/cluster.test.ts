@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { fetch } from "undici";
+import { fetch } from "../lib/http.ts";
 import { connectCluster, type Pod, type Workload } from "../figwasp.ts";
-import type { Where } from "../lib/api.ts";
+import { readServiceAccount, type Where } from "../lib/api.ts";
 import { ConfigError, type Kind } from "../lib/config.ts";
 import { boundFetch, HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
@@ -85,6 +85,28 @@ describe("connectCluster()", () => {
     await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), {
       message: /returned 502: Bad Gateway$/,
     });
+  });
+});
+
+describe("readServiceAccount()", () => {
+  const files = { token: "s3cret\n", "ca.crt": "a CA", namespace: "shop\n" };
+  const env = { KUBERNETES_SERVICE_HOST: "10.96.0.1", KUBERNETES_SERVICE_PORT: "443" };
+
+  it("takes what the kubelet gives a pod", async (t) => {
+    const { server, namespace, headers } = (await readServiceAccount(await folderOf(t, files), env)) ?? assert.fail();
+    assert.deepEqual([server, namespace], ["https://10.96.0.1:443", "shop"]);
+    assert.deepEqual(headers, { authorization: "Bearer s3cret" });
+    const other = await readServiceAccount(await folderOf(t, files), { ...env, KUBERNETES_SERVICE_HOST: "fd00::1" });
+    assert.equal(other?.server, "https://[fd00::1]:443");
+  });
+
+  it("is undefined where there is no token, and throws a ConfigError where there is half of it", async (t) => {
+    assert.equal(await readServiceAccount("/nowhere", env), undefined);
+    const folder = await folderOf(t, { token: "s3cret" });
+    await assert.rejects(readServiceAccount(folder, env), (error: Error) => {
+      return error instanceof ConfigError && /^Cannot use the ServiceAccount in .*ca\.crt/.test(error.message);
+    });
+    await assert.rejects(readServiceAccount(folder, {}), (error) => error instanceof ConfigError);
   });
 });
 

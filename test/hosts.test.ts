@@ -368,13 +368,12 @@ describe("override_path", () => {
   });
 });
 
-// Undici looks at such deadlines each second.
 describe("dial_timeout", { concurrency: true }, () => {
   for (const scheme of ["https", "http"]) {
     it(`ends the attempt to connect over ${scheme}`, async (t) => {
       const toml = `server = "${scheme}://${await serveNobody(t)}"\ndial_timeout = "30ms"`;
       const registry = await openRegistry(t, { files: folder(toml) });
-      await assert.rejects(registry.resolve(image), /Connect Timeout Error .*timeout: 30ms/);
+      await assert.rejects(registry.resolve(image), / failed: no connection within 30 ms$/);
     });
   }
 });

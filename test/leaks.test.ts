@@ -17,7 +17,7 @@ function aTest(): { t: Ending; end: () => Promise<void> } {
 
 function aStub(name: string, request: Partial<Stub["requests"][number]>): Stub {
   const requests = [{ method: "GET", path: "/", headers: {}, body: "", client: undefined, ...request }];
-  return { host: name, name, requests, lines: () => [], handshakes: () => 0 };
+  return { host: name, name, requests, lines: () => [], connections: () => 0 };
 }
 
 describe("the search for planted credentials", () => {

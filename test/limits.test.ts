@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fetch as realFetch, Response } from "undici";
+import { Response } from "undici";
+import { fetch as realFetch } from "../lib/http.ts";
 import { lookUp, parseReference } from "../figwasp.ts";
 import { parseRetryAfter } from "../lib/limits.ts";
 import type { Fetch } from "../lib/transport.ts";
@@ -244,21 +245,17 @@ describe("a host that answers 429", () => {
   });
 
   it("hears nothing of the requests that wait for their turn", { timeout: 10_000 }, async (t) => {
-    const held: (() => void)[] = [];
-    const stub = await serve(t, (_request, response) => {
-      held.push(() => response.writeHead(429).end());
-      if (held.length === 4) for (const release of held) release();
-    });
+    const stub = await serve(t, refuse(429));
     const registry = await openRegistry(t);
     const asked = Array.from({ length: 20 }, (_, index) => registry.resolve(at(stub, `app-${index}`)));
     const outcomes = await Promise.allSettled(asked);
     assert.deepEqual(new Set(outcomes.map(({ status }) => status)), new Set(["rejected"]));
-    assert.equal(stub.requests.length, 4);
+    assert.equal(stub.requests.length, 1);
   });
 });
 
 describe("a host that many ask", () => {
-  it("gets four requests at once, and not five", { timeout: 10_000 }, async (t) => {
+  it("gets one request at a time, over one connection", { timeout: 10_000 }, async (t) => {
     let underWay = 0;
     let most = 0;
     const stub = await serve(t, async (request, response) => {
@@ -270,22 +267,45 @@ describe("a host that many ask", () => {
     const registry = await openRegistry(t);
     const names = Array.from({ length: 20 }, (_, index) => `app-${index}`);
     await Promise.all(names.map((name) => registry.resolve(at(stub, name))));
-    assert.equal(most, 4);
-    assert.equal(stub.requests.length, 20);
+    assert.equal(most, 1);
+    assert.deepEqual([stub.requests.length, stub.connections()], [20, 1]);
   });
 
   it("keeps no other host waiting", { timeout: 10_000 }, async (t) => {
     const run = new AbortController();
-    const full = Promise.withResolvers<void>();
-    const deaf = await serve(t, () => void (deaf.requests.length === 4 && full.resolve()));
+    const isAsked = Promise.withResolvers<void>();
+    const deaf = await serve(t, () => isAsked.resolve());
     const stub = await serve(t, answer);
     const registry = await openRegistry(t, { signal: run.signal });
     const asked = Array.from({ length: 6 }, (_, index) => registry.resolve(at(deaf, `app-${index}`)));
-    await full.promise;
+    await isAsked.promise;
     assert.equal(await registry.resolve(at(stub)), digestOf("v1"));
     run.abort(new Error("enough"));
     for (const { status } of await Promise.allSettled(asked)) assert.equal(status, "rejected");
-    assert.equal(deaf.requests.length, 4);
+    assert.equal(deaf.requests.length, 1);
+  });
+
+  it("is given up where it is silent twice, so that nobody waits for it any more", { timeout: 10_000 }, async (t) => {
+    const deaf = await serve(t, () => {});
+    const registry = await openRegistry(t, { timeoutMs: 50 });
+    const asked = Array.from({ length: 6 }, (_, index) => registry.resolve(at(deaf, `app-${index}`)));
+    const reasons = (await Promise.allSettled(asked)).map((each) =>
+      each.status === "rejected" ? String(each.reason) : "",
+    );
+    for (const reason of reasons.slice(0, 2)) assert.match(reason, /gave no answer within 0\.05 s$/);
+    for (const reason of reasons.slice(2))
+      assert.match(reason, /gave no answer 2 times; it is not asked again in this run$/);
+    assert.equal(deaf.requests.length, 2);
+  });
+
+  it("is not given up for the end of the run", { timeout: 10_000 }, async (t) => {
+    const run = new AbortController();
+    const deaf = await serve(t, () => run.abort(new Error("enough")));
+    const registry = await openRegistry(t, { signal: run.signal });
+    const asked = Array.from({ length: 3 }, (_, index) => registry.resolve(at(deaf, `app-${index}`)));
+    for (const each of await Promise.allSettled(asked)) {
+      assert.match(each.status === "rejected" ? String(each.reason) : "", /was ended: enough$/);
+    }
   });
 
   it("gets one HEAD for a reference, however many workloads run it", async (t) => {

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fetch } from "undici";
+import { fetch } from "../lib/http.ts";
 import { YAML } from "zx";
 import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
 import type { Kind } from "../lib/config.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { gzipSync } from "node:zlib";
-import { Agent, fetch as realFetch, Response } from "undici";
 import { parseReference } from "../figwasp.ts";
+import { Response } from "undici";
+import { fetch as realFetch, newAgents } from "../lib/http.ts";
 import {
   boundFetch,
   describeRefusal,
@@ -25,23 +25,22 @@ const away = "https://203.0.113.8";
 interface Asked {
   url: string;
   headers: Record<string, string>;
-  dispatcher: unknown;
+  agents: unknown;
 }
 
 /** Answers each address with a redirect to another one, or, where there is none, with 200. */
 function redirecting(locations: Record<string, string>, status = 307) {
   const asked: Asked[] = [];
-  const fetch: Fetch = async (url, { headers, dispatcher, redirect }) => {
-    assert.equal(redirect, "manual");
-    asked.push({ url, headers: headers as Record<string, string>, dispatcher });
+  const fetch: Fetch = async (url, { headers = {}, agents }) => {
+    asked.push({ url, headers, agents });
     const location = locations[url];
     return location === undefined ? new Response("there") : new Response(null, { status, headers: { location } });
   };
   return { asked, fetch };
 }
 
-const own = new Agent();
-const forOthers = new Agent();
+const own = newAgents();
+const forOthers = newAgents();
 const question = {
   method: "HEAD",
   headers: {
@@ -51,8 +50,8 @@ const question = {
     "x-key": "s3cret",
     cookie: "s3cret",
   },
-  dispatcher: own,
-  otherDispatcher: forOthers,
+  agents: own,
+  otherAgents: forOthers,
 };
 const carried = { accept: "a/b", "user-agent": "figwasp" };
 
@@ -68,8 +67,8 @@ describe("send()", () => {
       const { url } = await send(fetch, from, question);
       assert.equal(url, to);
       assert.deepEqual(asked, [
-        { url: from, headers: question.headers, dispatcher: own },
-        { url: to, headers: carried, dispatcher: forOthers },
+        { url: from, headers: question.headers, agents: own },
+        { url: to, headers: carried, agents: forOthers },
       ]);
     });
   }
@@ -78,8 +77,8 @@ describe("send()", () => {
     const { asked, fetch } = redirecting({ [`${home}/a`]: `${away}/b`, [`${away}/b`]: `${home}/c` });
     await send(fetch, `${home}/a`, question);
     assert.deepEqual(asked.slice(1), [
-      { url: `${away}/b`, headers: carried, dispatcher: forOthers },
-      { url: `${home}/c`, headers: carried, dispatcher: forOthers },
+      { url: `${away}/b`, headers: carried, agents: forOthers },
+      { url: `${home}/c`, headers: carried, agents: forOthers },
     ]);
   });
 
@@ -94,7 +93,7 @@ describe("send()", () => {
       asked.map(({ url }) => url),
       [`${home}/a`, `${home}/b`, `${home}/c`, `${home}/d?e=f`],
     );
-    for (const { headers, dispatcher } of asked) assert.deepEqual([headers, dispatcher], [question.headers, own]);
+    for (const { headers, agents } of asked) assert.deepEqual([headers, agents], [question.headers, own]);
   });
 
   for (const status of [301, 302, 303, 307, 308]) {
@@ -175,18 +174,6 @@ describe("send()", () => {
       });
     });
   }
-
-  it("ends the body of a redirect, so that its connection is free", async () => {
-    let isCancelled = false;
-    const body = new ReadableStream({ cancel: () => void (isCancelled = true) });
-    const { fetch } = redirecting({});
-    const first: Fetch = async (url, init) => {
-      if (url !== `${home}/a`) return fetch(url, init);
-      return new Response(body, { status: 307, headers: { location: "/b" } });
-    };
-    await send(first, `${home}/a`, question);
-    assert(isCancelled);
-  });
 });
 
 describe("send(), where a redirect leads inward", () => {
@@ -319,7 +306,7 @@ describe("parseAddress()", () => {
 describe("boundFetch()", () => {
   const never = new AbortController().signal;
 
-  it("names method and address without the query, and the reason that undici hides", async () => {
+  it("names method and address without the query, and the reason", async () => {
     const fetch = boundFetch(realFetch, 5000, never);
     const message = "GET http://127.0.0.1:4/token failed: connect ECONNREFUSED 127.0.0.1:4";
     await assert.rejects(fetch("http://127.0.0.1:4/token?account=s3cret", { method: "GET" }), { message });
@@ -386,14 +373,6 @@ describe("readBody()", () => {
   it("takes a body of just its limit", async () => {
     assert.equal((await readBody(new Response("x".repeat(10)), 10)).length, 10);
     await assert.rejects(readBody(new Response("x".repeat(11)), 10), /is longer than 10 bytes$/);
-  });
-
-  it("bounds what a compressed body becomes", async (t) => {
-    const stub = await serve(t, (_request, response) => {
-      response.writeHead(200, { "content-encoding": "gzip" }).end(gzipSync(Buffer.alloc(8 * 1024 * 1024)));
-    });
-    const response = await boundFetch(realFetch, 60_000, never)(`http://${stub.host}/`, { method: "GET" });
-    await assert.rejects(readBody(response, 65_536), /is longer than 65536 bytes$/);
   });
 
   it("says that a body broke off", async (t) => {

@@ -1,5 +1,5 @@
 // Asks one address as figwasp would with a hosts folder that says nothing of it, and prints what came of it.
-import { fetch } from "undici";
+import { fetch } from "../../lib/http.ts";
 import { Hosts } from "../../lib/hosts.ts";
 import { codeOf } from "../../lib/transport.ts";
 
@@ -7,7 +7,7 @@ const [url = ""] = process.argv.slice(2);
 const hosts = new Hosts("/nowhere", { httpProxy: "", httpsProxy: "", noProxy: "" });
 try {
   const [endpoint] = await hosts.endpointsOf("localhost");
-  const { status } = await fetch(url, { ...(endpoint && { dispatcher: endpoint.dispatcher }) });
+  const { status } = await fetch(url, { method: "GET", ...(endpoint && { agents: endpoint.agents }) });
   process.stdout.write(String(status));
 } catch (error) {
   process.stdout.write(codeOf(error) ?? String(error));

@@ -1,6 +1,6 @@
 import dns from "node:dns/promises";
 import { syncBuiltinESMExports } from "node:module";
-import { fetch } from "undici";
+import { fetch } from "../../lib/http.ts";
 import type { Fetch } from "../../lib/transport.ts";
 import { type Ending, witnessOf } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
@@ -25,22 +25,28 @@ export async function serveInternet(
   const stubs = new Map<string, Stub>();
   for (const [name, answer] of Object.entries(servers))
     stubs.set(name, Object.assign(await serve(t, answer), { name }));
-  const lost: Stub = { host: "", name: "a host that is not there", requests: [], lines: () => [], handshakes: () => 0 };
+  const lost: Stub = {
+    host: "",
+    name: "a host that is not there",
+    requests: [],
+    lines: () => [],
+    connections: () => 0,
+  };
   witnessOf(t).stubs.push(lost);
   const [lines, authorizations]: [string[], string[]] = [[], []];
   return {
     lines,
     authorizations,
     at: (name) => stubs.get(name) ?? lost,
-    fetch: async (url, { dispatcher: _loopbackNeedsNone, ...init }) => {
+    fetch: async (url, { agents: _loopbackNeedsNone, ...init }) => {
       const { protocol, host, pathname, search } = new URL(url);
       const name = protocol === "https:" ? host : `${protocol}//${host}`;
-      const headers = init.headers as Record<string, string>;
+      const { headers = {} } = init;
       lines.push(`${name} ${init.method} ${pathname}`);
       authorizations.push(headers["authorization"] ?? "");
       const stub = stubs.get(name);
       if (stub) return fetch(`http://${stub.host}${pathname}${search}`, init);
-      lost.requests.push({ method: init.method ?? "", path: url, headers, body: "", client: undefined });
+      lost.requests.push({ method: init.method, path: url, headers, body: "", client: undefined });
       throw new Error(`there is no ${name}`);
     },
   };

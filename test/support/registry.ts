@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fetch } from "undici";
+import { fetch } from "../../lib/http.ts";
 import type { Digest, Keyring, Reference, Running } from "../../figwasp.ts";
 import { lookUp, parseReference, Registry } from "../../figwasp.ts";
 import { LimitedClient } from "../../lib/limits.ts";

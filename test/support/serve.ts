@@ -24,8 +24,8 @@ export interface Stub {
   requests: Recorded[];
   /** `METHOD /path` of each request, without the query. */
   lines(): string[];
-  /** How many connections by TLS were made to it. */
-  handshakes(): number;
+  /** How many connections were made to it; each by TLS took a handshake. */
+  connections(): number;
 }
 
 /** A server on loopback that records what it is asked; it ends with the test. With a certificate it speaks https. */
@@ -38,12 +38,14 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
       const { method = "", url: path = "", headers, socket } = request;
       const recorded = { method, path, headers, body, client: nameOfClient(socket) };
       requests.push(recorded);
+      // As registries do; without a length, the answer to a HEAD ends its connection.
+      if (method === "HEAD") response.setHeader("content-length", "1");
       void answer(recorded, response);
     });
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
   let made = 0;
-  server.on("secureConnection", () => (made += 1));
+  server.on(tls ? "secureConnection" : "connection", () => (made += 1));
   const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
   const witness = witnessOf(t);
   witness.endings.push(() => {
@@ -51,7 +53,7 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
     server.close();
   });
   const host = await listen(server);
-  const stub = { host, name: host, requests, lines, handshakes: () => made };
+  const stub = { host, name: host, requests, lines, connections: () => made };
   witness.stubs.push(stub);
   return stub;
 }
