@@ -8,9 +8,12 @@ import { sizeOf } from "../test/support/crowd.ts";
 import { describeSize, type Measured, tableOf, writePage } from "./page.ts";
 import { type Cost, type Counts, setStage } from "./stage.ts";
 
+// As the Dockerfile has it.
+const asInImage = "node --max-semi-space-size=8 dist/figwasp.cjs";
+
 const { values: options } = parseArgs({
   options: {
-    program: { type: "string", multiple: true, default: ["bundle=node dist/figwasp.cjs", "tsx=tsx figwasp.ts"] },
+    program: { type: "string", multiple: true, default: [`in the image=${asInImage}`, "by tsx=tsx figwasp.ts"] },
     pods: { type: "string", default: "1,100,1000,10000" },
     runs: { type: "string" },
     "latency-ms": { type: "string", default: "0" },

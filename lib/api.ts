@@ -2,13 +2,13 @@
  * How the API server is found and asked: plain JSON over one connection, because the typed calls of the client library open
  * one each, drop the fields that they do not know, and take no deadline.
  */
-import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
 import { STATUS_CODES } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { type Config, ConfigError, userAgent } from "./config.ts";
 import { type Agents, newAgents } from "./http.ts";
+import { readKubeconfig } from "./kubeconfig.ts";
 import { type Fetch, HttpError, messageOf, parseObject, readBody, statusOf, withoutQuery } from "./transport.ts";
 
 const pageSize = 500;
@@ -50,23 +50,21 @@ export interface Connection {
   agents: Agents;
 }
 
-// A kubeconfig comes first, as for kubectl. The library that reads it is larger than all the rest, and a pod has none.
+// A kubeconfig comes first, as for kubectl. In a pod there is none, and nothing has to be loaded to read it.
 async function findCluster(where: Where): Promise<Connection> {
   const isGiven = where.kubeconfig !== undefined || where.context !== undefined || process.env["KUBECONFIG"];
-  const pod = isGiven || existsSync(join(homedir(), ".kube/config")) ? undefined : await readServiceAccount();
-  if (pod) return pod;
-  const { readKubeconfig } = await import("./kubeconfig.ts");
-  return readKubeconfig(where);
+  const pod = isGiven || existsSync(join(homedir(), ".kube/config")) ? undefined : readServiceAccount();
+  return pod ?? readKubeconfig(where);
 }
 
 const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** What a pod finds of the API server, in files and variables (kubernetes.io, "Accessing the Kubernetes API from a Pod");
  *  undefined where there is none of it. Throws ConfigError. */
-export async function readServiceAccount(
+export function readServiceAccount(
   folder = accountFolder,
   env: Readonly<Record<string, string | undefined>> = process.env,
-): Promise<Connection | undefined> {
+): Connection | undefined {
   if (!existsSync(join(folder, "token"))) return undefined;
   const { KUBERNETES_SERVICE_HOST: host = "", KUBERNETES_SERVICE_PORT: port = "" } = env;
   const server = `https://${host.includes(":") ? `[${host}]` : host}:${port}`;
@@ -76,10 +74,9 @@ export async function readServiceAccount(
     );
   }
   try {
-    const read = (name: string) => readFile(join(folder, name), "utf8");
-    const [token, ca, namespace] = await Promise.all([read("token"), read("ca.crt"), read("namespace")]);
-    const headers = { authorization: `Bearer ${token.trim()}` };
-    return { server, namespace: namespace.trim() || "default", headers, agents: newAgents({ ca }) };
+    const read = (name: string) => readFileSync(join(folder, name), "utf8").trim();
+    const headers = { authorization: `Bearer ${read("token")}` };
+    return { server, namespace: read("namespace") || "default", headers, agents: newAgents({ ca: read("ca.crt") }) };
   } catch (cause) {
     throw new ConfigError(`Cannot use the ServiceAccount in ${folder}: ${messageOf(cause)}`, { cause });
   }

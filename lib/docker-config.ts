@@ -2,7 +2,7 @@
  * What a docker config holds: the value of a pull Secret, or the file that `docker login` writes. Which of it is for an
  * image, is decided in keys.ts.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Credential } from "./auth.ts";
 import { ConfigError } from "./config.ts";
@@ -66,10 +66,10 @@ function parseLogin(key: string, entry: Record<string, unknown>): Login["credent
  *  they come from. Throws ConfigError. */
 export async function readDockerConfig(folder: string): Promise<{ file: string; logins: Login[] }> {
   try {
-    const files = await readdir(folder);
+    const files = readdirSync(folder);
     const file = ["config.json", ".dockerconfigjson"].find((name) => files.includes(name));
     if (file === undefined) throw new Error("it holds neither config.json nor .dockerconfigjson");
-    const entries = parseEntries(await readFile(join(folder, file)), false);
+    const entries = parseEntries(readFileSync(join(folder, file)), false);
     const logins = entries.map(({ key, entry }) => ({ key, credential: parseLogin(key, entry) }));
     return { file: join(folder, file), logins };
   } catch (cause) {

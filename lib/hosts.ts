@@ -4,7 +4,7 @@
  * variables.
  */
 import { X509Certificate } from "node:crypto";
-import { readdir, readFile } from "node:fs/promises";
+import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { parse as parseToml } from "smol-toml";
@@ -47,27 +47,25 @@ export class Hosts {
   async endpointsOf(registry: string): Promise<Endpoint[]> {
     for (const name of new Set([registry.replace(/:(\d+)$/, "_$1_"), registry, "_default"])) {
       const folder = resolve(this.#folder, name);
-      const files = await listFiles(folder);
+      const files = listFiles(folder);
       if (!files) continue;
       const file = files.includes("hosts.toml") ? resolve(folder, "hosts.toml") : folder;
       try {
-        const hosts = file === folder ? [withCertificates(files, registry)] : await readHosts(file, registry);
-        return await Promise.all(hosts.map((host) => this.#connect(registry, host, folder, file)));
+        const hosts = file === folder ? [withCertificates(files, registry)] : readHosts(file, registry);
+        return hosts.map((host) => this.#connect(registry, host, folder, file));
       } catch (cause) {
         throw new Error(`Cannot use ${file}: ${messageOf(cause).split("\n")[0]}`, { cause });
       }
     }
-    return [await this.#connect(registry, defaultHost(registry), "", "")];
+    return [this.#connect(registry, defaultHost(registry), "", "")];
   }
 
-  async #connect(registry: string, host: Host, folder: string, file: string): Promise<Endpoint> {
+  #connect(registry: string, host: Host, folder: string, file: string): Endpoint {
     const { base, isMirror, headers, isUnverified, dialTimeoutMs } = host;
     const isOther = new URL(base).host !== new URL(defaultHost(registry).base).host;
     const query = isOther ? `?ns=${encodeURIComponent(registry)}` : "";
-    const cas = await Promise.all(host.cas.map((ca) => readCa(resolve(folder, ca))));
-    const clients = await Promise.all(
-      host.clients.map(([cert, key]) => readClient(resolve(folder, cert), resolve(folder, key))),
-    );
+    const cas = host.cas.map((ca) => readCa(resolve(folder, ca)));
+    const clients = host.clients.map(([cert, key]) => readClient(resolve(folder, cert), resolve(folder, key)));
 
     let otherAgents = this.#byDefault;
     if (cas.length > 0) otherAgents = this.#newAgents({ cas });
@@ -119,8 +117,8 @@ function trusting(stores: "default" | "system", cas: string[], clients: Client[]
 }
 
 // OpenSSL passes over what is no certificate, and the error would come later and say something else.
-async function readCa(file: string): Promise<string> {
-  const ca = await readFile(file, "utf8");
+function readCa(file: string): string {
+  const ca = readFileSync(file, "utf8");
   check(() => new X509Certificate(ca), `${file} is no certificate`);
   return ca;
 }
@@ -131,8 +129,8 @@ interface Client {
   key: string;
 }
 
-async function readClient(certFile: string, keyFile: string): Promise<Client> {
-  const [cert, key] = await Promise.all([readFile(certFile, "utf8"), readFile(keyFile, "utf8")]);
+function readClient(certFile: string, keyFile: string): Client {
+  const [cert, key] = [readFileSync(certFile, "utf8"), readFileSync(keyFile, "utf8")];
   check(() => createSecureContext({ cert, key }), `${certFile} is no certificate with its key in ${keyFile}`);
   return { cert, key };
 }
@@ -145,9 +143,9 @@ function check(use: () => unknown, what: string): void {
   }
 }
 
-async function listFiles(folder: string): Promise<string[] | undefined> {
+function listFiles(folder: string): string[] | undefined {
   try {
-    return await readdir(folder);
+    return readdirSync(folder);
   } catch (error) {
     if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
     throw new Error(`Cannot read ${folder}: ${messageOf(error)}`, { cause: error });
@@ -189,8 +187,8 @@ function withCertificates(files: string[], registry: string): Host {
 }
 
 // The mirrors in their order, the server last. Its own address in the list of mirrors is no mirror.
-async function readHosts(file: string, registry: string): Promise<Host[]> {
-  const { server, host = {}, ...serverKeys } = parseToml(await readFile(file, "utf8"));
+function readHosts(file: string, registry: string): Host[] {
+  const { server, host = {}, ...serverKeys } = parseToml(readFileSync(file, "utf8"));
   if (!isObject(host)) throw new Error(`"host" is not a table`);
   const own = server === undefined ? defaultHost(registry).base : readBase(server, serverKeys);
   const mirrors = Object.entries(host).flatMap(([address, keys]) => {

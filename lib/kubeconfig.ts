@@ -1,9 +1,8 @@
 /**
- * How the API server is found from a kubeconfig: the client library reads it and authenticates.
+ * How the API server is found from a kubeconfig, which the client library reads, and by which it authenticates.
  */
 import type { Agent } from "node:http";
 import type { RequestOptions } from "node:https";
-import { KubeConfig } from "@kubernetes/client-node";
 import type { Connection, Where } from "./api.ts";
 import { ConfigError } from "./config.ts";
 import { newAgents } from "./http.ts";
@@ -12,6 +11,7 @@ import { messageOf, quote } from "./transport.ts";
 /** The cluster of a kubeconfig, by the file and the context that are given, or as kubectl finds them. Runs its credential
  *  plugin. Throws ConfigError where there is none or it cannot be used. */
 export async function readKubeconfig({ kubeconfig: file, context: wanted }: Where): Promise<Connection> {
+  const { KubeConfig } = await import("./client-library.ts");
   const kubeconfig = new KubeConfig();
   try {
     if (file === undefined) kubeconfig.loadFromDefault();

@@ -1,7 +1,7 @@
 /**
  * The real world, for the entry point of figwasp.ts.
  */
-import { writeFile } from "node:fs/promises";
+import { writeFileSync } from "node:fs";
 import type { WriteStream } from "node:tty";
 import type { Outside } from "../figwasp.ts";
 import { fetch } from "./http.ts";
@@ -60,7 +60,7 @@ function showProgress(stream: WriteStream): (text: string) => void {
 // Where the kubelet mounts a file for it; elsewhere there is none.
 async function leaveMessage(message: string): Promise<void> {
   try {
-    await writeFile("/dev/termination-log", message, { flag: "r+" });
+    writeFileSync("/dev/termination-log", message, { flag: "r+" });
   } catch (error) {
     const isElsewhere = ["ENOENT", "EACCES", "EPERM", "EROFS"].includes((error as NodeJS.ErrnoException).code ?? "");
     if (!isElsewhere) console.error(`figwasp: Cannot leave its last words: ${messageOf(error)}`);

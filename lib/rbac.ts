@@ -65,7 +65,7 @@ export function rightsOf(selection: Selection): Right[] {
 /** A ServiceAccount, and the Roles that it needs with their bindings, as YAML: a ClusterRole for all namespaces. Throws
  *  Error where a workload could not be read, or none was found. */
 export async function printRoles(findings: Finding[], where: Where): Promise<string> {
-  const { dumpYaml } = await import("@kubernetes/client-node"); // which no other run needs
+  const { dumpYaml } = await import("./client-library.ts");
   for (const { verdict } of findings) if (verdict.kind === "failed") throw verdict.error;
   const selection = toSelection(findings, where);
   if (selection.workloads.length === 0) {

@@ -3,7 +3,6 @@
  * was asked, bounded bodies, and redirects that carry nothing along and lead to no private place. What is asked, and
  * what the answer means, is in figwasp.ts.
  */
-import { lookup } from "node:dns/promises";
 import { STATUS_CODES } from "node:http";
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -140,14 +139,20 @@ const ranges: Record<"link-local" | "loopback" | "private", string[]> = {
   loopback: ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"],
   private: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"],
 };
-const places = Object.entries(ranges).map(([place, networks]) => {
-  const list = new BlockList();
-  for (const network of networks) {
-    const [address = "", prefix] = network.split("/");
-    list.addSubnet(address, Number(prefix), isIP(address) === 6 ? "ipv6" : "ipv4");
-  }
-  return { place, list };
-});
+let places: { place: string; list: BlockList }[] | undefined;
+
+// Of no use to a run in which nobody leads anywhere.
+function readRanges(): { place: string; list: BlockList }[] {
+  return Object.entries(ranges).map(([place, networks]) => {
+    const list = new BlockList();
+    for (const network of networks) {
+      const [address = "", prefix] = network.split("/");
+      list.addSubnet(address, Number(prefix), isIP(address) === 6 ? "ipv6" : "ipv4");
+    }
+    return { place, list };
+  });
+}
+
 const inwardness = ["public", "private", "loopback", "link-local"];
 
 /** Throws Error, which begins with `what`, where a server of one host leads to another that lies further inward: from
@@ -166,14 +171,16 @@ async function placeOf(host: string): Promise<string> {
   if (/^metadata(?:\.google\.internal)?$/.test(name)) return "link-local";
   const unresolved = sleep(3000, [], { ref: false });
   const found = isIP(name) ? [{ address: name }] : await Promise.race([lookupAll(name), unresolved]);
+  places ??= readRanges();
   const at = found.map(({ address }) => {
     const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-    return places.find(({ list }) => list.check(address, family))?.place ?? "public";
+    return places?.find(({ list }) => list.check(address, family))?.place ?? "public";
   });
   return at.toSorted((a, b) => inwardness.indexOf(b) - inwardness.indexOf(a))[0] ?? "public";
 }
 
 async function lookupAll(name: string): Promise<{ address: string }[]> {
+  const { lookup } = await import("node:dns/promises");
   return lookup(name, { all: true }).catch(() => []);
 }
 

@@ -1,0 +1,35 @@
+/**
+ * Builds what the image and the kubectl plugin run: `npm run build`. dist/figwasp.cjs is all of figwasp; beside it, in a
+ * file of its own, lies the client library, which is fifteen times as large and would be parsed at each start.
+ */
+import { build, type BuildOptions, type Plugin } from "esbuild";
+
+const [outdir = "dist"] = process.argv.slice(2);
+const library = "client-library";
+
+const apart: Plugin = {
+  name: "apart",
+  setup: (building) => {
+    building.onResolve({ filter: new RegExp(`/${library}\\.ts$`) }, ({ kind }) => {
+      return kind === "entry-point" ? undefined : { path: `./${library}.cjs`, external: true };
+    });
+  },
+};
+
+const options: BuildOptions = {
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "cjs",
+  minify: true,
+  legalComments: "external",
+  outdir,
+  outExtension: { ".js": ".cjs" },
+  define: { "import.meta.main": "true" },
+  // So that the library is found beside the file, also where that is a link.
+  supported: { "dynamic-import": false },
+  plugins: [apart],
+};
+
+await build({ ...options, entryPoints: ["figwasp.ts"] });
+await build({ ...options, entryPoints: [`lib/${library}.ts`], define: {} });

@@ -1,0 +1,130 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { builtinModules } from "node:module";
+import { describe, it, type TestContext } from "node:test";
+import { promisify } from "node:util";
+import { connectCluster, main } from "../figwasp.ts";
+import { fetch } from "../lib/http.ts";
+import { crowd, publicRegistry, type Size, sizeOf } from "./support/crowd.ts";
+import { folderOf } from "./support/registry.ts";
+import type { Stub } from "./support/serve.ts";
+import { newAuthority, serveTls } from "./support/tls.ts";
+
+// What a run costs in requests, connections and what it loads; bench/ measures the rest.
+
+/** A cluster and its registries over TLS, and what leads there. */
+async function aCrowd(t: TestContext, size: Size) {
+  const authority = await newAuthority("a CA");
+  const { cert: ca } = authority;
+  const certificate = await authority.issue("localhost");
+  const numbers = Array.from({ length: size.registries }, (_each, at) => at);
+  const registries = await Promise.all(numbers.map(() => serveTls(t, certificate, publicRegistry())));
+  const names = registries.map(nameOf);
+  const api = await serveTls(t, certificate, crowd(size, names));
+  const hosts = names.flatMap((name) => [
+    [`${name}/hosts.toml`, `server = "https://${name}"\nca = "ca.crt"`],
+    [`${name}/ca.crt`, ca],
+  ]);
+  const cluster = {
+    server: `https://${nameOf(api)}`,
+    "certificate-authority-data": Buffer.from(ca).toString("base64"),
+  };
+  const kubeconfig = {
+    "current-context": "stub",
+    clusters: [{ name: "stub", cluster }],
+    users: [{ name: "stub", user: { token: "api-token" } }],
+    contexts: [{ name: "stub", context: { cluster: "stub", user: "stub", namespace: "shop-0" } }],
+  };
+  const folder = await folderOf(t, { ...Object.fromEntries(hosts), kubeconfig: JSON.stringify(kubeconfig) });
+  return { api, registries, folder };
+}
+
+function nameOf({ host }: Stub): string {
+  return host.replace("127.0.0.1", "localhost");
+}
+
+/** `GET pods` of `GET /api/v1/namespaces/shop-0/pods`, how often. */
+function countLines(stubs: Stub[]): Record<string, number> {
+  const lines = stubs.flatMap((stub) =>
+    stub.lines().map((line) => line.replace(/ \/.*\/(?=[a-z]+$)| \/(?=token$)/, " ")),
+  );
+  return Object.fromEntries([...Map.groupBy(lines, (line) => line)].map(([line, all]) => [line, all.length]));
+}
+
+const sizes: [number, string, Record<string, number>][] = [
+  [1, "app-0", { "GET replicasets": 1, "GET pods": 1, "GET /apis/apps/v1/namespaces/shop-0/deployments/app-0": 1 }],
+  [
+    100,
+    "-A",
+    {
+      "GET deployments": 1,
+      "GET statefulsets": 1,
+      "GET daemonsets": 1,
+      "GET replicasets": 1,
+      "GET controllerrevisions": 1,
+      "GET pods": 1,
+    },
+  ],
+  [
+    10_000,
+    "-A",
+    // Pages of 500: of 1 600 Deployments four; of the 1 100 ReplicaSets in each of 16 namespaces three, of as many
+    // ControllerRevisions of the DaemonSets in two others three as well; of the 500 pods in each of 20 one.
+    {
+      "GET deployments": 4,
+      "GET statefulsets": 1,
+      "GET daemonsets": 1,
+      "GET replicasets": 48,
+      "GET controllerrevisions": 6,
+      "GET pods": 20,
+    },
+  ],
+];
+
+describe("a run in which nothing changed", () => {
+  for (const [pods, what, reads] of sizes) {
+    it(`asks little, over one connection to each host: ${pods} pods`, { timeout: 60_000 }, async (t) => {
+      const size = sizeOf(pods);
+      const { api, registries, folder } = await aCrowd(t, size);
+      const lines: string[] = [];
+      const env = { KUBECONFIG: "", FIGWASP_CERTS_DIR: folder };
+      const outside = {
+        fetch,
+        connect: connectCluster,
+        now: () => new Date(),
+        log: (line: string) => lines.push(line),
+      };
+      assert.equal(await main([what, "--kubeconfig", `${folder}/kubeconfig`], env, outside), 0, lines.at(-1));
+      if (pods > 1) assert.equal(lines.at(-1), `${size.workloads} workloads: ${size.workloads} current`);
+      assert.deepEqual(countLines([api]), reads);
+      // The first HEAD of an image is answered with a challenge.
+      const { "GET token": tokens, ...heads } = countLines(registries);
+      assert.deepEqual(
+        [tokens, Object.values(heads).reduce((sum, count) => sum + count, 0)],
+        [size.images, 2 * size.images],
+      );
+      for (const stub of [api, ...registries]) assert.equal(stub.connections(), 1);
+    });
+  }
+});
+
+describe("npm run build", () => {
+  it("keeps what is loaded at each start small, and the client library apart", async (t) => {
+    const folder = await folderOf(t, {});
+    await promisify(execFile)(process.execPath, ["build.ts", folder]);
+    const files = (await readdir(folder)).filter((file) => file.endsWith(".cjs"));
+    assert.deepEqual(files, ["client-library.cjs", "figwasp.cjs"]);
+    const { size } = await stat(`${folder}/figwasp.cjs`);
+    assert(size < 100_000, `figwasp.cjs has ${size} bytes`);
+    const text = await readFile(`${folder}/figwasp.cjs`, "utf8");
+    const loaded = new Set(Array.from(text.matchAll(/require\("([^"]+)"\)/g), ([, name = ""]) => name));
+    const others = [...loaded].filter((name) => !builtinModules.includes(name.replace("node:", "")));
+    assert.deepEqual(others, ["./client-library.cjs"]);
+    for (const heavy of ["node:fs/promises", "node:zlib", "node:http2", "node:worker_threads"]) {
+      assert(!loaded.has(heavy), `${heavy} is loaded`);
+    }
+    const { stdout } = await promisify(execFile)(process.execPath, [`${folder}/figwasp.cjs`, "--version"]);
+    assert.match(stdout, /^figwasp \d/);
+  });
+});
