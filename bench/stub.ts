@@ -80,3 +80,5 @@ const [order] = (await once(process, "message")) as [Order];
 const servers = await serveAll(order);
 process.on("message", () => process.send?.(count(servers)));
 process.send?.(servers.told);
+// Should the bench have failed.
+process.once("disconnect", () => process.exit());

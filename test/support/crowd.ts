@@ -2,7 +2,7 @@
  *  API server adds, ten ReplicaSets from before each Deployment's newest. Nothing in it is outdated. */
 import { digestOf, types } from "./registry.ts";
 import type { Answer } from "./serve.ts";
-import { behind, giving, routes } from "./doors.ts";
+import { giving, routes } from "./doors.ts";
 
 export interface Size {
   pods: number;
@@ -85,11 +85,15 @@ export function publicRegistry(): Answer {
     const headers = { "content-type": types.index, "content-length": 1024 };
     response.writeHead(200, { ...headers, "docker-content-digest": digestOf(repository) }).end();
   };
-  return (request, response) => {
-    const challenge = `Bearer realm="https://${request.headers.host}/token",service="crowd"`;
-    const doors = { "/token": giving({ "": "open" }), "/v2/": behind(challenge, ["Bearer open"], images) };
-    return routes(doors)(request, response);
+  // With a length also where the body is left out, as registries have it: a client may end the connection otherwise.
+  const challenge: Answer = ({ headers: { host } }, response) => {
+    const realm = `Bearer realm="https://${host}/token",service="crowd"`;
+    response.writeHead(401, { "www-authenticate": realm, "content-length": 0 }).end();
   };
+  return routes({
+    "/token": giving({ "": "open" }),
+    "/v2/": (request, response) => (request.headers.authorization ? images : challenge)(request, response),
+  });
 }
 
 // A Deployment with its ReplicaSets, or, one in ten each, a StatefulSet or a DaemonSet; and their pods.
