@@ -86,7 +86,7 @@ export class Hosts {
 
   #newAgents({ cas = [], clients = [], isUnverified = false, dialTimeoutMs }: Reach): Agents {
     const { httpProxy, httpsProxy, noProxy } = this.#proxies;
-    const proxyEnv = { HTTP_PROXY: httpProxy, HTTPS_PROXY: httpsProxy, NO_PROXY: noProxy };
+    const proxyEnv = { HTTP_PROXY: httpProxy, HTTPS_PROXY: httpsProxy, NO_PROXY: toNodesOwn(noProxy) };
     const isOwn = cas.length > 0 || clients.length > 0;
     const options = { rejectUnauthorized: !isUnverified, ...((httpProxy || httpsProxy) && { proxyEnv }) };
     const by = (secureContext?: SecureContext) => newAgents({ ...options, ...(secureContext && { secureContext }) });
@@ -104,6 +104,30 @@ interface Reach {
   clients?: Client[];
   isUnverified?: boolean;
   dialTimeoutMs?: number | undefined;
+}
+
+// What Go and curl take, as Node does: a domain with all that is in it, and a network as a range of addresses.
+function toNodesOwn(noProxy: string): string {
+  const entries = noProxy.split(/[\s,]+/).filter((entry) => entry !== "");
+  return entries
+    .flatMap((entry) => {
+      const [, address = "", bits] = /^((?:\d{1,3}\.){3}\d{1,3})\/(\d{1,2})$/.exec(entry) ?? [];
+      if (bits !== undefined) return [rangeOf(address, Number(bits))];
+      return /^[.*[]|^[\d.:-]+$/.test(entry) ? [entry] : [entry, `.${entry}`];
+    })
+    .join(",");
+}
+
+// `10.0.0.0/8` is `10.0.0.0-10.255.255.255`.
+function rangeOf(address: string, bits: number): string {
+  const size = 2 ** (32 - bits);
+  const number = address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  const first = number - (number % size);
+  return `${toAddress(first)}-${toAddress(first + size - 1)}`;
+}
+
+function toAddress(number: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(number / 2 ** shift) % 256).join(".");
 }
 
 // Node knows the system's store and its own, and by default looks into its own alone. Go reads the system's, so that

@@ -596,6 +596,28 @@ describe("a proxy", () => {
     assert.deepEqual(proxy.lines, []);
   });
 
+  const passedBy: [string, string, boolean][] = [
+    ["127.0.0.1", "127.0.0.1", true],
+    ["127.0.0.0/8", "127.0.0.1", true],
+    ["10.0.0.0/8,127.0.0.1/32", "127.0.0.1", true],
+    ["126.0.0.0/8 128.0.0.0/1", "127.0.0.1", false],
+    ["a.invalid, b.invalid", "b.invalid", true],
+    ["b.invalid", "r.b.invalid", true],
+    [".b.invalid", "r.b.invalid", true],
+    ["b.invalid", "rb.invalid", false],
+    ["*", "b.invalid", true],
+    ["", "b.invalid", false],
+  ];
+  for (const [noProxy, host, isPassedBy] of passedBy) {
+    it(`is ${isPassedBy ? "passed by" : "asked"} for ${host} by NO_PROXY=${noProxy}, as Go and curl read it`, async (t) => {
+      const proxy = await serveProxy(t, {});
+      const files = folder(`server = "http://${host}:4"`);
+      const registry = await openRegistry(t, { files, proxies: { httpProxy: `http://${proxy.host}`, noProxy } });
+      await registry.resolve(image).catch(() => undefined);
+      assert.equal(proxy.lines.length === 0, isPassedBy);
+    });
+  }
+
   it("gets its own credential, and the registry does not", async (t) => {
     const stub = await serveTls(t, await authority.issue("registry.example"), answer);
     const proxy = await serveProxy(t, { stub: stub.host });
