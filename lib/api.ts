@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { type Config, ConfigError, userAgent } from "./config.ts";
 import { type Agents, newAgents } from "./http.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
-import { type Fetch, HttpError, messageOf, parseObject, readBody, statusOf, withoutQuery } from "./transport.ts";
+import { type Fetch, HttpError, messageOf, parseObject, readText, statusOf, withoutQuery } from "./transport.ts";
 
 const pageSize = 500;
 
@@ -94,10 +94,10 @@ async function callApi(
   const response = await fetch(server.replace(/\/+$/, "") + path, options);
   const time = Date.parse(response.headers.get("date") ?? "");
   if (!Number.isNaN(time)) clock.aheadMs = Date.now() - time;
-  const body = await readBody(response, Infinity);
-  if (response.status < 300) return JSON.parse(body.toString("utf8"));
+  const body = await readText(response);
+  if (response.status < 300) return JSON.parse(body);
   // The message of a Status object; a proxy in between may answer with a page of its own.
-  const { message } = parseObject(body) ?? {};
+  const { message } = parseObject(Buffer.from(body)) ?? {};
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
   throw new HttpError(response.status, `${method} ${withoutQuery(path)} returned ${response.status}: ${reason}`);
 }
@@ -107,7 +107,7 @@ async function callApi(
 export async function listAll<Picked>(
   call: Call,
   path: string,
-  { selector, pick, accept }: { selector: string; pick: (object: never) => Picked; accept?: string | undefined },
+  { selector, pick, accept }: { selector: string; pick: (object: never) => Picked; accept?: string },
 ): Promise<Picked[]> {
   let items: Picked[] = [];
   let token: string | undefined = "";
