@@ -16,10 +16,10 @@
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { V1Pod, V1Secret } from "@kubernetes/client-node";
-import type { V1SelfSubjectAccessReview } from "@kubernetes/client-node";
+import type { V1Pod, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
 import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
-import { type Credential, describeLogin, describeNone, identityOf, Logins, type Outcome } from "./lib/auth.ts";
+import { type Admission, type Credential, describeLogin, describeNone, identityOf } from "./lib/auth.ts";
+import { Logins, type Outcome } from "./lib/auth.ts";
 import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
 import { type Diagnosis, diagnose, type Visit } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
@@ -35,9 +35,9 @@ import { toReplicaSet, toSecret, toWorkload, type Workload } from "./lib/objects
 import { realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
 import { findRelease, mapWords, type Release } from "./lib/release.ts";
-import { closingLines, describeEnd, isTrouble, type Report, reportLines, subjectOf } from "./lib/report.ts";
-import { terminationMessage, toDocument, toEvent, type WorkloadEvent } from "./lib/report.ts";
-import { drawTable, type Terminal } from "./lib/terminal.ts";
+import { describeEnd, isTrouble, type Report, reportLines, subjectOf, terminationMessage } from "./lib/report.ts";
+import { toEvent, type WorkloadEvent } from "./lib/report.ts";
+import { closing, type Terminal } from "./lib/terminal.ts";
 import { traced } from "./lib/trace.ts";
 import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, once } from "./lib/transport.ts";
 import { messageOf, parseObject, printable, quote, readBody, send, statusOf, withoutQuery } from "./lib/transport.ts";
@@ -153,7 +153,7 @@ export function credentialsFor({ sources }: Keyring, image: string): Credential[
 
 // --- Registry ---
 // The conversation with a registry: one HEAD, and a GET only to explain a difference or to name the new image. How its
-// host is reached, where a credential may go and what it is spared stand in lib/. Nothing secret is sent before it asks.
+// host is reached, where a credential may go and what it is spared stand in lib/. Nothing secret is sent before it asked.
 
 type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 
@@ -251,7 +251,7 @@ export class Repository {
   /** How each host was met, by the base of its endpoint. */
   readonly visits = new Map<string, Visit>();
   /** What let it in, by endpoint, and how that is told. */
-  readonly #admissions = new Map<string, { authorization: string; found: string }>();
+  readonly #admissions = new Map<string, Admission>();
   /** Where the credential comes from that let it in: `key "ghcr.io" of Secret shop/pull`; undefined if it was nobody's. */
   credential: string | undefined;
 
@@ -341,6 +341,8 @@ export class Repository {
     const url = `${base}/${this.#reference.repository}/${path}`;
     if (method === "GET") this.#registry.client.sparePulls(new URL(base).host);
     const known = this.#admissions.get(base);
+    const early = known ? undefined : await this.#askEarly(question, url + query, endpoint);
+    if (early) return accept(method, url, early);
     const answer = await this.#send(question, url + query, endpoint, known?.authorization);
     if (answer.response.status !== 401) {
       this.#remember(endpoint, known?.found ?? "asks for no credential", answer.response.status);
@@ -352,12 +354,31 @@ export class Repository {
     this.#remember(endpoint, found, outcome.answer.response.status);
     if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
     this.credential = outcome.source;
-    if (answer.url.startsWith(`${base}/`)) this.#admissions.set(base, { authorization: outcome.authorization, found });
+    if (answer.url.startsWith(`${base}/`)) this.#admissions.set(base, { ...outcome, found });
     if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
     // Let in, it was led to a host that asks as well.
     const next = await this.#logIn(question, outcome.answer, endpoint, false);
     this.#remember(endpoint, found, next.answer.response.status);
     return accept(method, url, next.answer.response, "why" in next ? next.why : undefined);
+  }
+
+  // With what the host wanted for another repository; where that does not do, it is asked as if for the first time.
+  async #askEarly(question: Question, url: string, endpoint: Endpoint): Promise<Response | undefined> {
+    const wanted = { endpoint, repository: this.#reference.repository, credentials: this.#credentialsAt(endpoint) };
+    const early = await this.#registry.logins.anticipate(wanted, this.#keyring.looked);
+    if (!early) return undefined;
+    const { response } = await this.#send(question, url, endpoint, early.authorization);
+    if ([401, 403, 404].includes(response.status)) return undefined;
+    this.#remember(endpoint, early.found, response.status);
+    this.#admissions.set(endpoint.base, early);
+    this.credential = early.source;
+    return response;
+  }
+
+  #credentialsAt({ base, isMirror }: Endpoint): Credential[] {
+    const { host } = new URL(base);
+    const name = isMirror ? `${host}/${this.#reference.repository}` : nameOf(this.#reference);
+    return credentialsFor(this.#keyring, name);
   }
 
   // Until it has answered well: a GET may do where a HEAD did not.
@@ -374,8 +395,7 @@ export class Repository {
     const { origin, host } = new URL(answer.url);
     const isOwn = answer.url.startsWith(`${endpoint.base}/`);
     const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, agents: endpoint.otherAgents };
-    const name = endpoint.isMirror ? `${host}/${repository}` : nameOf(this.#reference);
-    const credentials = isOwn ? credentialsFor(this.#keyring, name) : [];
+    const credentials = isOwn ? this.#credentialsAt(endpoint) : [];
     const askAgain = (authorization: string) => this.#send(question, answer.url, at, authorization);
     const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
     const outcome = await this.#registry.logins.logIn(refusal);
@@ -580,12 +600,11 @@ interface Scope {
 // the name of a ControllerRevision, which a StatefulSet tells in its status and a DaemonSet does not.
 async function readPods(call: Call, workloads: Workload[], scope: Scope): Promise<Map<string, Pod[]>> {
   const { namespace, selector, annotations } = scope;
-  const list = <Picked>(kind: Kind, path: string, pick: (object: never) => Picked, form?: string) => {
-    const isNeeded = workloads.some((workload) => workload.kind === kind);
-    return isNeeded ? listAll(call, appsPath(namespace, path), { selector, pick, accept: form }) : [];
-  };
-  const replicaSets = await list("deployment", "replicasets", toReplicaSet, metadataOnly);
-  const revisions = await list("daemonset", "controllerrevisions", toControllerRevision);
+  const has = (kind: Kind) => workloads.some((workload) => workload.kind === kind);
+  const sets = { selector, pick: toReplicaSet, accept: metadataOnly };
+  const replicaSets = has("deployment") ? await listAll(call, appsPath(namespace, "replicasets"), sets) : [];
+  const numbered = { selector, pick: toControllerRevision };
+  const revisions = has("daemonset") ? await listAll(call, appsPath(namespace, "controllerrevisions"), numbered) : [];
   const pick = (pod: V1Pod) => toPod(pod, annotations);
   const pods = await listAll(call, `/api/v1/namespaces/${namespace}/pods`, { selector, pick });
 
@@ -864,7 +883,7 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     const exitCode = findings.some(isTrouble) ? 1 : 0;
     const report: Report = { findings, notes, isDryRun: config.isDryRun, exitCode };
     await outside.end?.(terminationMessage(report));
-    for (const line of closing(config, report, outside.terminal)) outside.log(line);
+    for (const line of closing(report, config.output, outside.terminal)) outside.log(line);
     return exitCode;
   } catch (error) {
     const message = describeEnd(error);
@@ -872,11 +891,6 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     await outside.end?.(message);
     return error instanceof ConfigError ? 2 : 1;
   }
-}
-
-function closing({ output }: Config, report: Report, terminal: Terminal | undefined): string[] {
-  if (output === "json") return [JSON.stringify(toDocument(report), undefined, 2)];
-  return terminal ? drawTable(report, terminal) : closingLines(report);
 }
 
 /** What the functions below share during a run. */

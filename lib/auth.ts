@@ -104,9 +104,19 @@ export type Outcome = Attempt & {
   refused: string[];
 };
 
+type Told = Pick<Outcome, "challenge" | "matching" | "refused"> &
+  ({ authorization: string; source: string | undefined } | { why: string | undefined });
+
+/** What lets somebody in, whose it is, and how that is told. */
+export interface Admission {
+  authorization: string;
+  source: string | undefined;
+  found: string;
+}
+
 /** How a host lets somebody in, and why by this credential: `asks for Basic, and takes key "ghcr.io" of Secret shop/pull,
  *  the only one that matches`. Of nobody it says where one was looked for. */
-export function describeLogin(outcome: Outcome, looked: string[]): string {
+export function describeLogin(outcome: Told, looked: string[]): string {
   const { challenge, matching, refused } = outcome;
   const asks = challenge === "" ? "asks for a credential, not saying how" : `asks for ${challenge}`;
   if (!("authorization" in outcome)) return `${asks}; ${outcome.why ?? describeLooked(looked)}`;
@@ -142,6 +152,8 @@ export class Logins {
   readonly #refused = new Map<string, Set<string>>();
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #secrets = new Set<string>();
+  /** By which challenge a host has given a token for a repository, by the base of its endpoint. */
+  readonly #doors = new Map<string, Challenge>();
 
   /** `tokenHosts` are further hosts, by registry host, that its credential may be sent to. */
   constructor(
@@ -180,6 +192,8 @@ export class Logins {
     if (realm && (realm.isTrusted || !isBasic)) {
       const isWithheld = credentials.length > 0 && !realm.isTrusted;
       const outcome = await this.#tryAll({ ...refusal, credentials: isWithheld ? [] : credentials }, realm);
+      const isOfRepository = [undefined, "", scopeOf(refusal.repository)].includes(bearer?.params["scope"]);
+      if (bearer && isOfRepository && "authorization" in outcome) this.#doors.set(endpoint.base, bearer);
       if (!isWithheld || "authorization" in outcome) return { ...outcome, ...asked };
       const { host } = new URL(endpoint.base);
       const setting = `--token-hosts (FIGWASP_TOKEN_HOSTS) ${host}=${realm.url.host}`;
@@ -190,7 +204,32 @@ export class Logins {
     return { answer, why: undefined, refused: [], ...asked };
   }
 
-  #readRealm(challenge: Challenge, { endpoint, repository }: Refusal): Promise<Realm> {
+  /** What a host that has given a token for one repository will want for another, so that it need not be asked without
+   *  first: a token of nobody, or of a credential that it takes. Undefined where that cannot be told or had; then the host
+   *  says itself what it wants. */
+  async anticipate(
+    { endpoint, repository, credentials }: Pick<Refusal, "endpoint" | "repository" | "credentials">,
+    looked: string[],
+  ): Promise<Admission | undefined> {
+    const [credential] = credentials;
+    const challenge = this.#doors.get(endpoint.base);
+    const { host } = new URL(endpoint.base);
+    const isTaken = !credential || this.#accepted.has(`${host} ${identityOf(credential)}`);
+    if (!challenge || !isTaken) return undefined;
+    try {
+      const realm = await this.#readRealm(withoutScope(challenge), { endpoint, repository });
+      if (credential && !realm.isTrusted) return undefined;
+      const token = await this.#token(realm, { endpoint, hadToken: false }, credential);
+      if (typeof token !== "string") return undefined;
+      const asked = { challenge: describeChallenges([challenge], realm), matching: credentials.length, refused: [] };
+      const admission = { authorization: `Bearer ${token}`, source: credential?.source };
+      return { ...admission, found: describeLogin({ ...admission, ...asked }, looked) };
+    } catch {
+      return undefined;
+    }
+  }
+
+  #readRealm(challenge: Challenge, { endpoint, repository }: Pick<Refusal, "endpoint" | "repository">): Promise<Realm> {
     const tokenHosts = this.#tokenHosts.get(new URL(endpoint.base).host) ?? [];
     return readRealm(challenge, endpoint, { repository, tokenHosts });
   }
@@ -250,7 +289,7 @@ export class Logins {
   // One request for all who need the same, and a new one for who was refused with what was there.
   async #token(
     realm: Realm,
-    { endpoint, hadToken }: Refusal,
+    { endpoint, hadToken }: Pick<Refusal, "endpoint" | "hadToken">,
     credential?: Credential,
   ): Promise<string | { why: string }> {
     const { host } = new URL(endpoint.base);
@@ -368,8 +407,16 @@ export async function readRealm(
   const isTold = isOwn || tokenHosts.includes(url.host);
   if (!isTold) await refuseInward(registry.hostname, url.hostname, `${what} ${url.origin}`);
   url.hash = "";
-  const question = { ...(service && { service }), scope: scope || `repository:${repository}:pull` };
+  const question = { ...(service && { service }), scope: scope || scopeOf(repository) };
   return { url, question, isOwn, isTrusted: isTold || isRelated(registry.hostname, url.hostname) };
+}
+
+function scopeOf(repository: string): string {
+  return `repository:${repository}:pull`;
+}
+
+function withoutScope({ scheme, params }: Challenge): Challenge {
+  return { scheme, params: { ...params, scope: "" } };
 }
 
 // Public registries whose token server has another name.

@@ -3,6 +3,7 @@
  */
 import { styleText } from "node:util";
 import type { Finding } from "../figwasp.ts";
+import type { Output } from "./config.ts";
 import type { Named } from "./objects.ts";
 import {
   closingLines,
@@ -12,6 +13,7 @@ import {
   type Report,
   shareOf,
   subjectOf,
+  toDocument,
 } from "./report.ts";
 import { printable } from "./transport.ts";
 
@@ -40,6 +42,12 @@ const styles: Record<Verdict, Style> = {
 const headings = ["NAMESPACE", "WORKLOAD", "CONTAINER", "VERDICT", "DIGEST", "IMAGE"];
 const gap = 2;
 const narrowest = 40; // of a remark; a terminal breaks what is longer
+
+/** What a run ends with: one JSON document, the table where there is a terminal, or what the log has not told yet. */
+export function closing(report: Report, output: Output, terminal: Terminal | undefined): string[] {
+  if (output === "json") return [JSON.stringify(toDocument(report), undefined, 2)];
+  return terminal ? drawTable(report, terminal) : closingLines(report);
+}
 
 /** A row for each container and, under it, what its verdict rests on; then what the log of a pod ends with. */
 export function drawTable(report: Report, terminal: Terminal): string[] {

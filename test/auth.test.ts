@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { parseChallenges } from "../figwasp.ts";
+import { parseChallenges, parseReference } from "../figwasp.ts";
 import { readRealm } from "../lib/auth.ts";
 import { Hosts } from "../lib/hosts.ts";
 import { behind, digest, giving, holding, inTurn, queryOf, refusing, routes } from "./support/doors.ts";
@@ -222,6 +222,109 @@ describe("a registry that asks for a password", () => {
     const said = await figwasp.ask(image, keyringOf([registry, login]), other);
     assert.match(said, /GET .* returned 401 Unauthorized \(UNAUTHORIZED: authentication required\), refused with key/);
     assert.deepEqual(internet.authorizations.slice(2), [login.authorization, login.authorization]);
+  });
+});
+
+describe("a host that has given a token for one repository", () => {
+  /** Gives a token of its own for each scope and login, and lets in by it. */
+  function doors(logins: string[], tokens: Record<string, string>, challenge = bearer): Answer {
+    const tokenFor = (name: string) => tokens[name] ?? "";
+    return (request, response) => {
+      const { path, headers } = request;
+      if (path.startsWith("/token")) {
+        const name = /repository:([a-z]+):pull/.exec(queryOf(request).get("scope") ?? "")?.[1] ?? "";
+        const isKnown = logins.includes(headers.authorization ?? "");
+        return giving(isKnown ? { [headers.authorization ?? ""]: tokenFor(name) } : {})(request, response);
+      }
+      const name = /^\/v2\/([a-z]+)\//.exec(path)?.[1] ?? "";
+      return behind(challenge.replace("NAME", name), [`Bearer ${tokenFor(name)}`])(request, response);
+    };
+  }
+  const linesOf = ({ lines }: Internet) =>
+    lines.map((line) => line.replace(`${registry} `, "").replace("/manifests/latest", ""));
+
+  for (const challenge of [bearer, `${bearer},scope="repository:NAME:pull"`]) {
+    it(`is asked with a token for the next one at once: ${challenge}`, async (t) => {
+      const login = plant(t, {}, registry);
+      const tokens = { a: plantToken(t, registry), b: plantToken(t, registry) };
+      const { internet, figwasp } = await world(t, { [registry]: doors([login.authorization], tokens, challenge) });
+      const keyring = keyringOf([registry, login]);
+      for (const name of ["a", "b"]) assert.equal(await figwasp.ask(`${registry}/${name}`, keyring), digest);
+      assert.deepEqual(linesOf(internet), ["HEAD /v2/a", "GET /token", "HEAD /v2/a", "GET /token", "HEAD /v2/b"]);
+      assert.equal(
+        figwasp.open(parseReference(`${registry}/b`), keyring).credential,
+        `key "${registry}" of Secret shop/pull-1`,
+      );
+    });
+  }
+
+  it("is asked anonymously at once by who has no credential", async (t) => {
+    const tokens = { a: plantToken(t, registry), b: plantToken(t, registry) };
+    const { internet, figwasp } = await world(t, { [registry]: doors([""], tokens) });
+    for (const name of ["a", "b"]) assert.equal(await figwasp.ask(`${registry}/${name}`), digest);
+    assert.equal(linesOf(internet).filter((line) => line.startsWith("HEAD")).length, 3);
+  });
+
+  it("is asked as if for the first time with a credential that it has not taken yet", async (t) => {
+    const [first, second] = [plant(t, {}, registry), plant(t, {}, registry)];
+    const tokens = { a: plantToken(t, registry), b: plantToken(t, registry) };
+    const logins = [first.authorization, second.authorization];
+    const { internet, figwasp } = await world(t, { [registry]: doors(logins, tokens) });
+    assert.equal(await figwasp.ask(`${registry}/a`, keyringOf([registry, first])), digest);
+    assert.equal(await figwasp.ask(`${registry}/b`, keyringOf([registry, second])), digest);
+    assert.equal(linesOf(internet).filter((line) => line === "HEAD /v2/b").length, 2);
+  });
+
+  it("is asked as if for the first time where that token does not do, with every credential", async (t) => {
+    const [first, second] = [plant(t, {}, registry), plant(t, {}, registry)];
+    const tokens = { a: plantToken(t, registry), b: plantToken(t, registry) };
+    for (const status of [403, 404]) {
+      const known = doors([first.authorization, second.authorization], tokens);
+      let asked = 0;
+      const { figwasp } = await world(t, {
+        // The first token for b is of somebody who may not see it.
+        [registry]: (request, response) => {
+          const isEarly =
+            request.path.startsWith("/v2/b/") && request.headers.authorization !== undefined && asked++ < 1;
+          return (isEarly ? refusing(status) : known)(request, response);
+        },
+      });
+      const keyring = keyringOf([registry, first], [registry, second]);
+      for (const name of ["a", "b"]) assert.equal(await figwasp.ask(`${registry}/${name}`, keyring), digest);
+    }
+  });
+
+  it("is told apart from one that wants a scope of another form", async (t) => {
+    const tokens = { a: plantToken(t, registry), b: plantToken(t, registry) };
+    const answers = doors([""], tokens, `${bearer},scope="repository:x/a:pull repository:a:pull"`);
+    const { internet, figwasp } = await world(t, { [registry]: answers });
+    await figwasp.ask(`${registry}/a`);
+    await figwasp.ask(`${registry}/b`);
+    assert.equal(linesOf(internet)[3], "HEAD /v2/b");
+  });
+
+  it("whose token server is not of its domain gets no credential, as the first time", async (t) => {
+    const login = plant(t, {}, registry);
+    const away = 'Bearer realm="https://tokens.example.net/token"';
+    const { internet, figwasp } = await world(t, {
+      [registry]: behind(away, ["Bearer anybody"]),
+      "tokens.example.net": giving({ "": "anybody" }),
+    });
+    const keyring = keyringOf([registry, login]);
+    for (const name of ["a", "b"]) assert.equal(await figwasp.ask(`${registry}/${name}`, keyring), digest);
+    assert(internet.authorizations.every((each) => each === "" || each === "Bearer anybody"));
+  });
+
+  it("is not said to have taken a credential that it took elsewhere", async (t) => {
+    const login = plant(t, {}, registry);
+    const open = behind('Bearer realm="https://tokens.example.net/token"', ["Bearer anybody"]);
+    const { figwasp } = await world(t, {
+      [registry]: routes({ "/v2/a/": behind(basic, [login.authorization]), "/v2/": open }),
+      "tokens.example.net": giving({ "": "anybody" }),
+    });
+    const keyring = keyringOf([registry, login]);
+    for (const name of ["a", "b", "c"]) assert.equal(await figwasp.ask(`${registry}/${name}`, keyring), digest);
+    assert.equal(figwasp.open(parseReference(`${registry}/c`), keyring).credential, undefined);
   });
 });
 

@@ -98,12 +98,11 @@ describe("a run in which nothing changed", () => {
       assert.equal(await main([what, "--kubeconfig", `${folder}/kubeconfig`], env, outside), 0, lines.at(-1));
       if (pods > 1) assert.equal(lines.at(-1), `${size.workloads} workloads: ${size.workloads} current`);
       assert.deepEqual(countLines([api]), reads);
-      // The first HEAD of an image is answered with a challenge.
+      // The first HEADs to a registry, of four workloads at once, are answered with a challenge; then it is known.
       const { "GET token": tokens, ...heads } = countLines(registries);
-      assert.deepEqual(
-        [tokens, Object.values(heads).reduce((sum, count) => sum + count, 0)],
-        [size.images, 2 * size.images],
-      );
+      const asked = Object.values(heads).reduce((sum, count) => sum + count, 0);
+      assert.equal(tokens, size.images);
+      assert(asked > size.images && asked <= size.images + 4 * size.registries, `${asked} HEADs`);
       for (const stub of [api, ...registries]) assert.equal(stub.connections(), 1);
     });
   }
