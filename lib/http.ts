@@ -53,10 +53,10 @@ export async function fetch(url: string, init: RequestInit): Promise<Response> {
   const options = { method, headers, agent, ...(signal && { signal }) };
   const request = isSecure ? requestSecurely(url, options) : requestPlainly(url, options);
   if (agents.dialTimeoutMs !== undefined) limitDialling(request, agents.dialTimeoutMs);
+  // What breaks off after the answer has begun is heard by who reads the body.
+  request.on("error", () => undefined);
   try {
     const [message] = (await once(request.end(body), "response")) as [IncomingMessage];
-    // What breaks off from here on is heard by who reads the body.
-    request.on("error", () => undefined);
     return await toResponse(message, url, init);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
