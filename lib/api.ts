@@ -26,7 +26,13 @@ export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "re
 export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
   const connection = await findCluster(where);
   const clock: Clock = { aheadMs: undefined };
-  const call: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
+  // One after the other, so that one connection does and nobody's deadline passes while he waits for his turn.
+  let turn: Promise<unknown> = Promise.resolve();
+  const call: Call = (path, init = {}) => {
+    const answer = turn.then(() => callApi(fetch, connection, { path, clock, ...init }));
+    turn = answer.catch(() => undefined);
+    return answer;
+  };
   return { namespace: connection.namespace, call, clock };
 }
 

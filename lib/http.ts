@@ -17,7 +17,7 @@ export interface Agents {
   widenTrust?: () => void;
 }
 
-/** One connection to each host, which is kept: nobody asks a host two things at a time. */
+/** One connection to each host, which is kept: who asks a host waits for his turn before his deadline begins. */
 export function newAgents(options: AgentOptions = {}): Agents {
   const kept = { keepAlive: true, maxSockets: 1, ...options };
   return { "http:": new Agent(kept), "https:": new TlsAgent(kept) };
@@ -42,6 +42,8 @@ export interface Response {
 }
 
 let byDefault: Agents | undefined;
+/** Connections over which something was asked before; a request that has waited for one does not tell. */
+const used = new WeakSet<object>();
 
 /** Asks, and follows no redirect. The body of what is no success is read at once, to a limit, so that the connection is
  *  free for the next question. Throws what Node throws. */
@@ -53,17 +55,26 @@ export async function fetch(url: string, init: RequestInit): Promise<Response> {
   const options = { method, headers, agent, ...(signal && { signal }) };
   const request = isSecure ? requestSecurely(url, options) : requestPlainly(url, options);
   if (agents.dialTimeoutMs !== undefined) limitDialling(request, agents.dialTimeoutMs);
+  let isKept = false;
+  request.once("socket", (socket) => {
+    isKept = used.has(socket);
+    used.add(socket);
+  });
   // What breaks off after the answer has begun is heard by who reads the body.
   request.on("error", () => undefined);
   try {
-    const [message] = (await once(request.end(body), "response")) as [IncomingMessage];
+    // A request that waits for a proxy's tunnel does not hear of its signal by itself.
+    const answered = once(request.end(body), "response", signal && { signal });
+    const [message] = (await answered) as [IncomingMessage];
     return await toResponse(message, url, init);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (isUntrusted(code)) agents.widenTrust?.();
     const isWider = isSecure && agents["https:"] !== agent;
-    // The server ended a kept connection at the moment at which it was used again (RFC 9112, 9.3.1).
-    const isLost = code === "ECONNRESET" && request.reusedSocket && (method === "GET" || method === "HEAD");
+    // The server ended a kept connection at the moment at which it was used again (RFC 9112, 9.3.1), or had sent more
+    // than it should before.
+    const isOfBefore = isKept && (code === "ECONNRESET" || code?.startsWith("HPE_"));
+    const isLost = isOfBefore && (method === "GET" || method === "HEAD");
     if (isWider || isLost) return fetch(url, init);
     throw error;
   }

@@ -15,6 +15,8 @@ export function realOutside(connect: Outside["connect"]): Outside {
     process.once(name, () => stop.abort(new Error(`${name} was received`)));
   }
   const { stdout, stderr } = process;
+  // Who reads no more, such as `head`, does not end a run between a restart and the next workload.
+  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   const progress = stderr.isTTY ? showProgress(stderr) : undefined;
   const write = (stream: NodeJS.WriteStream) => (line: string) => {
     progress?.("");

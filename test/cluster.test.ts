@@ -8,6 +8,7 @@ import { boundFetch, HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
 import { aWorkload } from "./support/cluster.ts";
 import { folderOf } from "./support/registry.ts";
+import { serve } from "./support/serve.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
 const connect = (where: Partial<Where> = {}) => {
@@ -78,6 +79,20 @@ describe("connectCluster()", () => {
       assert.deepEqual({ status: error.status, message: error.message }, expected);
       return true;
     });
+  });
+
+  it("gives each question its deadline from its own turn on", { timeout: 20_000 }, async (t) => {
+    const object = { metadata: { name: "api" } };
+    const stub = await serve(t, (_request, response) => {
+      setTimeout(() => response.writeHead(200).end(JSON.stringify(object)), 50);
+    });
+    useKubeconfig(t, `${await folderOf(t, { kubeconfig: kubeconfigFor(stub.host) })}/kubeconfig`);
+    const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", restartAnnotation: "r" };
+    const cluster = await connectCluster(boundFetch(fetch, 1000, new AbortController().signal), given);
+    // Together they take longer than a deadline.
+    const asked = Array.from({ length: 30 }, () => cluster.getWorkload("deployment", "shop", "api"));
+    assert.equal((await Promise.all(asked)).length, 30);
+    assert.equal(stub.connections(), 1);
   });
 
   it("gives the status where a proxy in between answers", async (t) => {

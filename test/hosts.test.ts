@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { inspect, promisify } from "node:util";
@@ -7,7 +8,7 @@ import { parseReference } from "../figwasp.ts";
 import { serveNobody } from "./support/deaf.ts";
 import { serveProxy } from "./support/proxy.ts";
 import { answerDigest, digestOf, folderOf, leadTo, openRegistry } from "./support/registry.ts";
-import { serve, type Stub } from "./support/serve.ts";
+import { listen, serve, type Stub } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";
 
 const authority = await newAuthority("a company's CA");
@@ -617,6 +618,18 @@ describe("a proxy", () => {
       assert.equal(proxy.lines.length === 0, isPassedBy);
     });
   }
+
+  it("that takes a connection and never answers is given up at the deadline", { timeout: 10_000 }, async (t) => {
+    const sockets = new Set<Socket>();
+    const server = createServer((socket) => void sockets.add(socket));
+    t.after(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    const proxies = { httpsProxy: `http://${await listen(server)}` };
+    const registry = await openRegistry(t, { proxies, timeoutMs: 200 });
+    await assert.rejects(registry.resolve(image), /gave no answer within 0\.2 s$/);
+  });
 
   it("gets its own credential, and the registry does not", async (t) => {
     const stub = await serveTls(t, await authority.issue("registry.example"), answer);

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:net";
 import { describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
 import { fetch, isUntrusted, newAgents, type RequestInit } from "../lib/http.ts";
-import { serve } from "./support/serve.ts";
+import { listen, serve } from "./support/serve.ts";
 
 async function textOf(response: Awaited<ReturnType<typeof fetch>>): Promise<string> {
   const chunks: Uint8Array[] = [];
@@ -68,6 +69,24 @@ describe("fetch()", () => {
     await textOf(await fetch(`http://${stub.host}/first`, { ...get, agents }));
     assert.equal(await textOf(await fetch(`http://${stub.host}/second`, { ...get, agents })), "there");
     assert.deepEqual([stub.requests.length, stub.connections()], [3, 2]);
+  });
+
+  it("asks again where the server has sent too much before", async (t) => {
+    let connections = 0;
+    const server = createServer((socket) => {
+      const isFirst = ++connections === 1;
+      let asked = 0;
+      const end = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+      socket.on("data", () => socket.write(isFirst && ++asked > 1 ? "more" : end));
+    });
+    t.after(() => server.close());
+    const host = await listen(server);
+    const agents = newAgents();
+    t.after(() => agents["http:"].destroy());
+    for (const status of [200, 200]) {
+      assert.equal((await fetch(`http://${host}/`, { method: "HEAD", agents })).status, status);
+    }
+    assert.equal(connections, 2);
   });
 
   it("sends no change twice", async (t) => {

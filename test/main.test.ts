@@ -1200,6 +1200,15 @@ describe("node figwasp.ts", () => {
     assert.deepEqual(stub.lines(), [`GET ${path}`]);
   });
 
+  it("goes on to its end where nobody reads what it says", async (t) => {
+    const stub = await serveApi(t, {});
+    const { child, ended } = start({ ...env, KUBECONFIG: process.env["KUBECONFIG"] ?? "" }, "a", "b", "c");
+    child.stdout.destroy();
+    const { code, stderr } = await ended;
+    assert.deepEqual([code, stderr], [1, ""]);
+    assert.equal(stub.requests.length, 3);
+  });
+
   it("ends within its deadline where the API server never answers", async (t) => {
     const stub = await serve(t, () => {});
     await serveApi(t, {});
