@@ -113,7 +113,9 @@ function toNodesOwn(noProxy: string): string {
     .flatMap((entry) => {
       const [, address = "", bits] = /^((?:\d{1,3}\.){3}\d{1,3})\/(\d{1,2})$/.exec(entry) ?? [];
       if (bits !== undefined) return [rangeOf(address, Number(bits))];
-      return /^[.*[]|^[\d.:-]+$/.test(entry) ? [entry] : [entry, `.${entry}`];
+      if (/^[*[]|^[\d.:-]+$/.test(entry)) return [entry];
+      // Older releases of Node take `.example` for the end of any name.
+      return entry.startsWith(".") ? [`*${entry}`] : [entry, `*.${entry}`];
     })
     .join(",");
 }

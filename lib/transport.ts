@@ -41,9 +41,9 @@ export function statusOf(error: unknown): number | undefined {
   return error instanceof HttpError ? error.status : undefined;
 }
 
-/** Down to what happened: Node tries several addresses at once. */
+/** Down to what happened: Node tries several addresses at once, and older releases of it name a proxy with its password. */
 export function reasonOf(error: unknown): string {
-  return messageOf(rootOf(error));
+  return messageOf(rootOf(error)).replace(/\/\/[^/\s@]*@/g, "//");
 }
 
 /** The error code of Node or OpenSSL at the root of what was thrown: `ECONNRESET`. */

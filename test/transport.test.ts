@@ -312,6 +312,16 @@ describe("boundFetch()", () => {
     await assert.rejects(fetch("http://127.0.0.1:4/token?account=s3cret", { method: "GET" }), { message });
   });
 
+  it("names no user and no password of a proxy, as older releases of Node do", async () => {
+    const said = new Error(
+      "Failed to establish tunnel to r.example:443 via http://me:s3cret@127.0.0.1:3128: HTTP/1.1 407",
+    );
+    const fetch = boundFetch(() => Promise.reject(said), 5000, never);
+    const message =
+      "HEAD https://r.example/ failed: Failed to establish tunnel to r.example:443 via http://127.0.0.1:3128: HTTP/1.1 407";
+    await assert.rejects(fetch("https://r.example/", { method: "HEAD" }), { message });
+  });
+
   it("gives up on a server that never answers", async (t) => {
     const stub = await serve(t, () => {});
     const message = `GET http://${stub.host}/ gave no answer within 0.05 s`;
