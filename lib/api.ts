@@ -9,7 +9,16 @@ import { join } from "node:path";
 import { type Config, ConfigError, userAgent } from "./config.ts";
 import { type Agents, newAgents } from "./http.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
-import { type Fetch, HttpError, messageOf, parseObject, readText, statusOf, withoutQuery } from "./transport.ts";
+import {
+  type Fetch,
+  HttpError,
+  inTurn,
+  messageOf,
+  parseObject,
+  readText,
+  statusOf,
+  withoutQuery,
+} from "./transport.ts";
 
 const pageSize = 500;
 
@@ -27,12 +36,9 @@ export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
   const connection = await findCluster(where);
   const clock: Clock = { aheadMs: undefined };
   // One after the other, so that one connection does and nobody's deadline passes while he waits for his turn.
-  let turn: Promise<unknown> = Promise.resolve();
-  const call: Call = (path, init = {}) => {
-    const answer = turn.then(() => callApi(fetch, connection, { path, clock, ...init }));
-    turn = answer.catch(() => undefined);
-    return answer;
-  };
+  const turns = new Map<string, Promise<unknown>>();
+  const ask: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
+  const call: Call = (path, init) => inTurn(turns, connection.server, () => ask(path, init));
   return { namespace: connection.namespace, call, clock };
 }
 

@@ -13,7 +13,7 @@ import {
   parseAddress,
   parseObject,
 } from "./transport.ts";
-import { once, oneLine, printable, readBody, refuseInward, statusOf } from "./transport.ts";
+import { inTurn, once, oneLine, printable, readBody, refuseInward, statusOf } from "./transport.ts";
 
 /** What a docker config holds for a registry. */
 export interface Credential {
@@ -326,12 +326,7 @@ export class Logins {
   // A wrong credential is sent once, not by several workloads at the same time.
   async #inTurn<T>(host: string, credential: Credential | undefined, work: () => Promise<T>): Promise<T> {
     if (!credential || this.#accepted.has(`${host} ${identityOf(credential)}`)) return work();
-    const turn = (this.#turns.get(host) ?? Promise.resolve()).then(work);
-    this.#turns.set(
-      host,
-      turn.catch(() => undefined),
-    );
-    return turn;
+    return inTurn(this.#turns, host, work);
   }
 
   #concealCredential({ basic, identityToken }: Credential): void {

@@ -119,7 +119,8 @@ async function* readFrom(message: IncomingMessage, signal: AbortSignal | undefin
   }
 }
 
-const refusalLimitBytes = 64 * 1024;
+/** Of the body of what is no success; more of it is not read. */
+export const refusalLimitBytes = 64 * 1024;
 
 // Nothing where it breaks off: the status says enough.
 async function readRefusal(message: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {

@@ -5,7 +5,7 @@
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Response } from "./http.ts";
-import { codeOf, type Fetch, HttpError, isLate, oneLine } from "./transport.ts";
+import { codeOf, type Fetch, HttpError, inTurn, isLate, oneLine } from "./transport.ts";
 
 /** What remains of a limit, as a host told it last. */
 export interface Quota {
@@ -58,11 +58,13 @@ export class LimitedClient {
   /** As `fetch`, for requests that may be repeated, one after the other to a host. Throws HttpError, without asking, for a
    *  host that has answered 429, with that status, or that has let two deadlines pass. */
   readonly fetch: Fetch = async (url, init) => {
+    const { host } = new URL(url);
     for (let tries = 1; ; tries++) {
       const isLast = tries === triesAtMost;
       let waitMs = this.#delayMs * 3 ** (tries - 1) * (0.5 + Math.random());
       try {
-        const response = await this.#inTurn(url, init);
+        // So that one connection does for a host, and nobody's deadline passes while he waits.
+        const response = await inTurn(this.#turns, host, () => this.#ask(host, url, init));
         if (isLast || !passingStatuses.has(response.status)) return response;
         const asked = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
         if (asked > longestWaitSeconds) return response;
@@ -83,17 +85,6 @@ export class LimitedClient {
     const { remaining, limit } = quota;
     const why = `${host} has ${remaining} of ${limit} pulls left, which are for the nodes, and no more was asked`;
     throw new HttpError(429, why);
-  }
-
-  // So that one connection does for a host, and nobody's deadline passes while he waits for his turn.
-  #inTurn(url: string, init: Parameters<Fetch>[1]): Promise<Response> {
-    const { host } = new URL(url);
-    const turn = (this.#turns.get(host) ?? Promise.resolve()).then(() => this.#ask(host, url, init));
-    this.#turns.set(
-      host,
-      turn.catch(() => undefined),
-    );
-    return turn;
   }
 
   async #ask(host: string, url: string, init: Parameters<Fetch>[1]): Promise<Response> {

@@ -6,7 +6,7 @@
 import { STATUS_CODES } from "node:http";
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Agents, RequestInit, Response } from "./http.ts";
+import { type Agents, refusalLimitBytes, type RequestInit, type Response } from "./http.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -227,13 +227,11 @@ export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-const errorLimitBytes = 64 * 1024;
-
 /** A status in words, with code and message of the error body, which are a registry's own words for it; on one line,
  *  and cut. See distribution-spec, "Error Codes". */
 export async function describeRefusal(response: Response): Promise<string> {
   const status = `${response.status} ${STATUS_CODES[response.status] ?? ""}`.trim();
-  const { errors } = parseObject(await readBody(response, errorLimitBytes).catch(() => Buffer.alloc(0))) ?? {};
+  const { errors } = parseObject(await readBody(response, refusalLimitBytes).catch(() => Buffer.alloc(0))) ?? {};
   const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
   const { code, message } = isObject(first) ? first : {};
   const words = [code, message].flatMap((word) => (typeof word === "string" && word !== "" ? [oneLine(word)] : []));
@@ -269,4 +267,14 @@ export function once<T>(answers: Map<string, Promise<T>>, key: string, ask: () =
   const answer = answers.get(key) ?? ask();
   answers.set(key, answer);
   return answer;
+}
+
+/** One after the other, of those who share a key; another's failure holds nobody up. */
+export function inTurn<T>(turns: Map<string, Promise<unknown>>, key: string, work: () => Promise<T>): Promise<T> {
+  const turn = (turns.get(key) ?? Promise.resolve()).then(work);
+  turns.set(
+    key,
+    turn.catch(() => undefined),
+  );
+  return turn;
 }
