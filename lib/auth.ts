@@ -148,7 +148,7 @@ export class Logins {
   readonly #userAgent: string;
   readonly #tokens = new Map<string, Promise<string>>();
   readonly #accepted = new Set<string>();
-  /** By host of the registry. */
+  /** By host of the registry: a credential, or with a repository where it may be good for others. */
   readonly #refused = new Map<string, Set<string>>();
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #secrets = new Set<string>();
@@ -219,7 +219,7 @@ export class Logins {
     try {
       const realm = await this.#readRealm(withoutScope(challenge), { endpoint, repository });
       if (credential && !realm.isTrusted) return undefined;
-      const token = await this.#token(realm, { endpoint, hadToken: false }, credential);
+      const token = await this.#token(realm, { endpoint, repository, hadToken: false }, credential);
       if (typeof token !== "string") return undefined;
       const asked = { challenge: describeChallenges([challenge], realm), matching: credentials.length, refused: [] };
       const admission = { authorization: `Bearer ${token}`, source: credential?.source };
@@ -252,7 +252,7 @@ export class Logins {
   async #try(refusal: Refusal, realm: Realm | undefined, credential: Credential | undefined): Promise<Attempt> {
     const { host } = new URL(refusal.endpoint.base);
     const { answer, askAgain } = refusal;
-    const why = credential && this.#reasonNotToSend(host, credential);
+    const why = credential && this.#reasonNotToSend(host, credential, refusal.repository);
     if (why !== undefined) return { answer, why };
     let authorization = `Basic ${credential?.basic}`;
     if (realm) {
@@ -264,7 +264,7 @@ export class Logins {
     // A host that a redirect led to asks for itself, and has refused nobody.
     const isElsewhere = new URL(next.url).origin !== new URL(answer.url).origin;
     if (isElsewhere && next.response.status === 401) {
-      if (credential) this.#settle(host, credential, true);
+      if (credential) this.#accept(host, credential);
       return { answer: next, authorization, source: credential?.source };
     }
     if (realm && next.response.status === 401) {
@@ -273,7 +273,8 @@ export class Logins {
       if (typeof token === "string") next = await askAgain((authorization = `Bearer ${token}`));
     }
     const { status } = next.response;
-    if (credential && !realm) this.#settle(host, credential, status !== 401);
+    if (credential && !realm && status !== 401) this.#accept(host, credential);
+    else if (credential && !realm) this.#refuse(host, identityOf(credential));
     // The kubelet tries the next one whatever went wrong; these are how registries say that one may not see an image.
     if (![401, 403, 404].includes(status)) return { answer: next, authorization, source: credential?.source };
     return { answer: next, why: credential && `${status === 404 ? "asked" : "refused"} with ${credential.source}` };
@@ -289,7 +290,7 @@ export class Logins {
   // One request for all who need the same, and a new one for who was refused with what was there.
   async #token(
     realm: Realm,
-    { endpoint, hadToken }: Pick<Refusal, "endpoint" | "hadToken">,
+    { endpoint, repository, hadToken }: Pick<Refusal, "endpoint" | "repository" | "hadToken">,
     credential?: Credential,
   ): Promise<string | { why: string }> {
     const { host } = new URL(endpoint.base);
@@ -299,27 +300,34 @@ export class Logins {
       const options = { credential: realm.isTrusted ? credential : undefined, userAgent: this.#userAgent, endpoint };
       const token = await once(this.#tokens, key, () => fetchToken(this.#fetch, realm, options));
       this.conceal(token);
-      if (credential) this.#settle(host, credential, true);
+      if (credential) this.#accept(host, credential);
       return token;
     } catch (error) {
-      if (![401, 403].includes(statusOf(error) ?? 0)) throw error;
-      if (credential) this.#settle(host, credential, false);
+      const status = statusOf(error);
+      if (status !== 401 && status !== 403) throw error;
+      // 403 may mean this repository alone: GHCR says so of a good login and of a bad one.
+      const where = status === 403 ? [repository] : [];
+      if (credential) this.#refuse(host, [identityOf(credential), ...where].join(" "));
       return { why: messageOf(error) + (credential ? ` with ${credential.source}` : "") };
     }
   }
 
-  #settle(host: string, credential: Credential, isAccepted: boolean): void {
-    const identity = identityOf(credential);
-    if (isAccepted) this.#accepted.add(`${host} ${identity}`);
-    else this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(identity));
+  #accept(host: string, credential: Credential): void {
+    this.#accepted.add(`${host} ${identityOf(credential)}`);
   }
 
-  #reasonNotToSend(host: string, credential: Credential): string | undefined {
+  #refuse(host: string, what: string): void {
+    this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(what));
+  }
+
+  // One that was let in locks no account, whatever else it may not see.
+  #reasonNotToSend(host: string, credential: Credential, repository: string): string | undefined {
     const { source } = credential;
-    const refused = this.#refused.get(host);
-    if (refused?.has(identityOf(credential))) return `refused before with ${source}`;
-    if (this.#accepted.has(`${host} ${identityOf(credential)}`)) return undefined;
-    const isEnough = (refused?.size ?? 0) >= refusalsAtMost;
+    const identity = identityOf(credential);
+    const refused = this.#refused.get(host) ?? new Set();
+    if (this.#accepted.has(`${host} ${identity}`)) return undefined;
+    if (refused.has(identity) || refused.has(`${identity} ${repository}`)) return `refused before with ${source}`;
+    const isEnough = refused.size >= refusalsAtMost;
     return isEnough ? `${source} not sent, since ${host} has refused ${refusalsAtMost} in this run` : undefined;
   }
 

@@ -215,6 +215,18 @@ describe("a registry that asks for a password", () => {
     assert.equal(await figwasp.ask(`${registry}/b`, keyringOf([registry, good])), digest);
   });
 
+  it("gets one that it has let in for the next image too, whatever it said of another", async (t) => {
+    const login = plant(t, {}, registry);
+    const { internet, figwasp } = await world(t, {
+      [registry]: routes({ "/v2/secret/": behind(basic, []), "/v2/": behind(basic, [login.authorization]) }),
+    });
+    const keyring = keyringOf([registry, login]);
+    assert.equal(await figwasp.ask(`${registry}/a`, keyring), digest);
+    assert.match(await figwasp.ask(`${registry}/secret`, keyring), / 401 Unauthorized, refused with key/);
+    assert.equal(await figwasp.ask(`${registry}/b`, keyring), digest);
+    assert.equal(internet.authorizations.filter((authorization) => authorization !== "").length, 3);
+  });
+
   it("gets what a session began with once more, and no third time", async (t) => {
     const login = plant(t, {}, registry);
     const answers = routes({ HEAD: behind(basic, [login.authorization]), GET: behind(basic, []) });
@@ -469,6 +481,44 @@ describe("a token server", () => {
     assert.equal(said.match(refused)?.length, 3);
     assert.equal(said.match(/refused before with key/g)?.length, 3);
     assert.equal(said.match(/not sent, since [^ ]+ has refused 3 in this run/g)?.length, 4);
+  });
+
+  /** A token server that knows the login, and refuses it all repositories but one. */
+  function forbidding(authorization: string, allowed: string): Answer {
+    return routes({
+      "/token": (request, response) => {
+        const isAllowed = queryOf(request).get("scope") === `repository:${allowed}:pull`;
+        const isKnown = request.headers.authorization === authorization;
+        const denied = refusing(403, "DENIED: requested access to the resource is denied");
+        return (isAllowed && isKnown ? giving({ [authorization]: "t0ken" }) : denied)(request, response);
+      },
+      "/v2/": behind(bearer, ["Bearer t0ken"]),
+    });
+  }
+
+  it("that answers 403 for one repository gets the same credential for another", async (t) => {
+    const login = plant(t, {}, registry);
+    const { internet, figwasp } = await world(t, { [registry]: forbidding(login.authorization, "b") });
+    const keyring = keyringOf([registry, login]);
+    const denied = /\/token returned 403 Forbidden \(DENIED: .*\) with key "[^"]+" of Secret shop\/pull-1$/;
+    assert.match(await figwasp.ask(`${registry}/a`, keyring), denied);
+    const both = keyringOf([registry, login], [registry, plant(t, {}, registry)]);
+    assert.match(await figwasp.ask(`${registry}/a`, both), /refused before with key .* 403 Forbidden/);
+    assert.equal(await figwasp.ask(`${registry}/b`, keyring), digest);
+    assert.match(await figwasp.ask(`${registry}/c`, keyring), denied);
+    assert.equal(internet.authorizations.filter((authorization) => authorization === login.authorization).length, 3);
+  });
+
+  it("that answers 403 for three repositories, and lets nobody in, gets no more", async (t) => {
+    const login = plant(t, {}, registry);
+    const { internet, figwasp } = await world(t, { [registry]: forbidding(login.authorization, "none") });
+    const keyring = keyringOf([registry, login]);
+    const said = await Promise.all(
+      ["a", "b", "c", "d", "e"].map((name) => figwasp.ask(`${registry}/${name}`, keyring)),
+    );
+    assert.equal(said.filter((message) => message.includes("403 Forbidden (DENIED:")).length, 3);
+    assert.equal(said.filter((message) => message.includes(`not sent, since ${registry} has refused 3`)).length, 2);
+    assert.equal(internet.authorizations.filter((authorization) => authorization === login.authorization).length, 3);
   });
 
   it("is asked anonymously only where no key matches", async (t) => {
