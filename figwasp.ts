@@ -32,7 +32,7 @@ import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } 
 import { parseManifest, type Resource, sha256 } from "./lib/manifest.ts";
 import { type AnyWorkload, type Named, type Pod, type Secret, toControllerRevision, toPod } from "./lib/objects.ts";
 import { toReplicaSet, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
-import { realOutside } from "./lib/outside.ts";
+import { exitWith, realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
 import { findRelease, mapWords, type Release } from "./lib/release.ts";
 import { describeEnd, isTrouble, type Report, reportLines, subjectOf, terminationMessage } from "./lib/report.ts";
@@ -526,7 +526,7 @@ const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 /** The API server, as far as figwasp asks it. */
 export type Cluster = Awaited<ReturnType<typeof connectCluster>>;
 
-/** Throws ConfigError where there is no cluster or it cannot be used; its methods throw HttpError. */
+/** Throws ConfigError where there is no cluster, and Error where it lets nobody in; its methods throw HttpError. */
 export async function connectCluster(fetch: Fetch, where: Where) {
   const { namespace: ownNamespace, call, clock } = await connectApi(fetch, where);
   return {
@@ -766,20 +766,19 @@ export interface WorkloadFacts {
 
 /** From the verdicts of the containers, by name, to that of the workload. `restarted` asks for the restart. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
-  const { pods, containers, restartAnnotation = "kubectl.kubernetes.io/restartedAt" } = facts;
-  const restartTimes = pods.map(({ annotations }) => annotations[restartAnnotation]);
+  const { pods, containers } = facts;
   const hasStarted = pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
   if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
   const all = [...containers];
   const outdated = all.flatMap(([name, verdict]) => (verdict.kind === "outdated" ? [{ name, ...verdict }] : []));
   const stuck = outdated.filter((container) => wasRestartedFor(container, pods));
-  const isRetried = stuck.length > 0 && isRetryDue(facts, restartTimes);
+  const isRetried = stuck.length > 0 && isRetryDue(facts);
   if (outdated.length > stuck.length || isRetried) {
     return { kind: "restarted", outdated: Object.fromEntries(outdated.map(({ name, resolved }) => [name, resolved])) };
   }
   const [first] = stuck;
-  if (first) return { kind: "not converged", reason: whyStuck(first, restartTimes) };
+  if (first) return { kind: "not converged", reason: whyStuck(first, facts) };
 
   const namesOf = (kind: string) => all.flatMap(([name, verdict]) => (verdict.kind === kind ? [name] : [])).join(", ");
   if (namesOf("failed")) return { kind: "failed", error: new Error(`no answer for ${namesOf("failed")}`) };
@@ -798,22 +797,28 @@ function wasRestartedFor({ name, resolved, pods: outdated }: Outdated, pods: Pod
 /** What the last restart was for, by container name, from the annotations of a pod or a template; what is not
  *  figwasp's own writing counts as nothing. */
 export function restartedFor(annotations: Record<string, string>): Record<string, unknown> {
-  return parseObject(Buffer.from(annotations[restartedForKey] ?? "")) ?? {};
+  return parseObject(annotations[restartedForKey] ?? "") ?? {};
 }
 
-function isRetryDue({ now, retryIntervalMs }: WorkloadFacts, times: (string | undefined)[]): boolean {
-  return times.every((time = "") => now.getTime() - Date.parse(time) >= (retryIntervalMs ?? Infinity));
+function restartTimes({ pods, restartAnnotation = "kubectl.kubernetes.io/restartedAt" }: WorkloadFacts) {
+  return pods.map(({ annotations }) => annotations[restartAnnotation]);
+}
+
+function isRetryDue(facts: WorkloadFacts): boolean {
+  const { now, retryIntervalMs = Infinity } = facts;
+  return restartTimes(facts).every((time = "") => now.getTime() - Date.parse(time) >= retryIntervalMs);
 }
 
 // The likeliest cause first, from what the registry knows of the digest that the nodes pulled.
-function whyStuck({ name, running, resolved, isAbsent }: Outdated, times: (string | undefined)[]): string {
-  const when = times.find((time) => time !== undefined);
+function whyStuck({ name, running, resolved, isAbsent }: Outdated, facts: WorkloadFacts): string {
+  const when = restartTimes(facts).find((time) => time !== undefined) ?? "a time that no pod tells";
+  const retry = facts.retryIntervalMs === undefined ? ", or set FIGWASP_RETRY_INTERVAL" : "";
   const mirror = "they pull through a mirror or cache that still serves an older image";
   const proxy = "a proxy rewrites the image, or the nodes know it by another repository's name";
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
   return (
     `${name} was restarted for ${resolved} at ${when}, and its pods run ${running}. Likely ${likely}; or somebody ` +
-    "rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, or set FIGWASP_RETRY_INTERVAL"
+    `rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask${retry}`
   );
 }
 
@@ -1044,7 +1049,8 @@ async function follow(shared: Run, finding: Finding, named: Named): Promise<Find
         const after = await examine(shared, workload);
         if (after.verdict.kind === "current") return { ...finding, verdict: { ...verdict, isRolledOut: true } };
         if (after.verdict.kind === "not converged") return { of: named, ...after };
-        throw new Error(`it has rolled out, and is ${after.verdict.kind}`);
+        const { kind } = after.verdict;
+        throw new Error(`it has rolled out, and is ${kind === "restarted" ? "outdated again" : kind}`);
       }
       const line = `${subjectOf(named)}: rolling out, ${rollout.progress}`;
       if (rollout.progress !== progress) for (const show of [shared.tell, shared.progress]) show(line);
@@ -1195,6 +1201,5 @@ async function announce({ cluster, registry, now }: Run, { uid }: Workload, find
   }
 }
 
-// Exits rather than waits for a credential plugin that is still at work.
-if (import.meta.main)
-  void main(process.argv.slice(2), process.env, realOutside(connectCluster)).then((code) => process.exit(code));
+// A credential plugin that is still at work is not waited for.
+if (import.meta.main) void main(process.argv.slice(2), process.env, realOutside(connectCluster)).then(exitWith);

@@ -24,14 +24,14 @@ const pageSize = 500;
 
 type CallInit = { method?: string; headers?: Record<string, string>; body?: string };
 
-/** Asks for a path of the API server, and gives the JSON that it answers. Throws HttpError. */
+/** Asks for a path of the API server, and gives the JSON object that it answers. Throws HttpError. */
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
 /** A kubeconfig file and one of its contexts, in place of those that kubectl would take; as whom to write, and where. */
 export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "restartAnnotation">;
 
-/** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. No request yet. Throws
- *  ConfigError where there is none or it cannot be used. */
+/** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. It is not asked yet.
+ *  Throws ConfigError where there is none, and Error where a credential plugin fails. */
 export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
   const connection = await findCluster(where);
   const clock: Clock = { aheadMs: undefined };
@@ -107,11 +107,14 @@ async function callApi(
   const time = Date.parse(response.headers.get("date") ?? "");
   if (!Number.isNaN(time)) clock.aheadMs = Date.now() - time;
   const body = await readText(response);
-  if (response.status < 300) return JSON.parse(body);
-  // The message of a Status object; a proxy in between may answer with a page of its own.
-  const { message } = parseObject(Buffer.from(body)) ?? {};
+  // A proxy in between may answer with a page of its own.
+  const object = parseObject(body);
+  if (object && response.status < 300) return object;
+  const { message } = object ?? {}; // of a Status
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-  throw new HttpError(response.status, `${method} ${withoutQuery(path)} returned ${response.status}: ${reason}`);
+  const asked = `${method} ${withoutQuery(path)}`;
+  if (response.status < 300) throw new Error(`${asked} returned no JSON object`);
+  throw new HttpError(response.status, `${asked} returned ${response.status}: ${reason}`);
 }
 
 /** What `pick` takes of each object of a list, read in pages, of which no more is kept. The API server forgets a list
@@ -127,9 +130,10 @@ export async function listAll<Picked>(
     const query = new URLSearchParams({ labelSelector: selector, limit: `${pageSize}`, continue: token });
     try {
       const init = accept === undefined ? {} : { headers: { accept } };
-      const page = (await call(`${path}?${query.toString()}`, init)) as KubernetesList<never>;
+      const page = (await call(`${path}?${query.toString()}`, init)) as Partial<KubernetesList<never>>;
+      if (page.items === undefined) throw new Error(`GET ${path} returned no list`);
       for (const item of page.items ?? []) items.push(pick(item));
-      token = page.metadata.continue || undefined;
+      token = page.metadata?.continue || undefined;
     } catch (error) {
       if (statusOf(error) !== 410 || ++expired === 3) throw error;
       [items, token] = [[], ""];

@@ -70,17 +70,20 @@ const settings = {
     about: "which: by labels",
   },
   all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
-  namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; the pod's own, or the context's" },
+  namespace: { variable: "FIGWASP_TARGET_NAMESPACE", short: "n", about: "where; else the pod's or context's own" },
   "all-namespaces": { variable: "FIGWASP_ALL_NAMESPACES", short: "A", isSwitch: true, about: "where: everywhere" },
   "dry-run": { variable: "FIGWASP_DRY_RUN", isSwitch: true, about: "judge, and restart nothing" },
   wait: { variable: "FIGWASP_WAIT", isSwitch: true, about: "follow the rollout, and fail where it does not complete" },
   output: { variable: "FIGWASP_OUTPUT", short: "o", unset: "text", about: "text, or json" },
   verbose: { variable: "FIGWASP_VERBOSE", short: "v", isSwitch: true, about: "tell each request and its answer" },
   kubeconfig: { variable: "KUBECONFIG", about: "the kubeconfig file, as kubectl finds it" },
-  context: { variable: "FIGWASP_CONTEXT", about: "its context; the current one" },
+  context: { variable: "FIGWASP_CONTEXT", about: "its context; else the current one" },
   "client-timeout": { variable: "FIGWASP_CLIENT_TIMEOUT", unset: "30s", about: "deadline of each request" },
   timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
-  "retry-interval": { variable: "FIGWASP_RETRY_INTERVAL", about: "when to restart again for the same digest; never" },
+  "retry-interval": {
+    variable: "FIGWASP_RETRY_INTERVAL",
+    about: "restart again for the same digest after; else never",
+  },
   "field-manager": { variable: "FIGWASP_FIELD_MANAGER", unset: "figwasp", about: "who the API server notes as writer" },
   "restart-annotation": {
     variable: "FIGWASP_RESTART_ANNOTATION",
@@ -121,11 +124,12 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
   const targets = [...new Map(named.map((target) => [`${target.kind}/${target.name}`, target])).values()];
   const isAll = readSwitch("all", given("all"));
   const isAllNamespaces = readSwitch("all-namespaces", given("all-namespaces"));
-  refuseTogether({ names: targets.length > 0, "--selector": given("selector") !== "", "--all": isAll });
-  refuseTogether({ "--namespace": given("namespace") !== "", "--all-namespaces": isAllNamespaces });
-  refuseTogether({ names: targets.length > 0, "--all-namespaces": isAllNamespaces });
+  refuseTogether({ names: targets.length > 0, selector: given("selector") !== "", all: isAll });
+  refuseTogether({ namespace: given("namespace") !== "", "all-namespaces": isAllNamespaces });
+  refuseTogether({ names: targets.length > 0, "all-namespaces": isAllNamespaces });
   const command = commands.find((each) => each === flags["command"]) ?? "run";
-  refuseTogether({ [command]: command !== "run", "--output=json": flags["output"] === "json" });
+  const isTextAlone = command !== "run" && flags["output"] === "json";
+  if (isTextAlone) throw new ConfigError(`Cannot start: ${command} and --output=json exclude each other`);
   return {
     command,
     targets,
@@ -239,9 +243,15 @@ function parseTarget(text: string): { kind: Kind; name: string } {
   throw new ConfigError(`Cannot use ${quote(text)}: ${quote(word)} is not one of ${kinds.join(", ")}`);
 }
 
-function refuseTogether(given: Record<string, boolean>): void {
-  const words = Object.keys(given).filter((word) => given[word]);
-  if (words.length > 1) throw new ConfigError(`Cannot start: ${words.join(" and ")} exclude each other`);
+function refuseTogether(given: Partial<Record<Name, boolean>>): void {
+  const set = (Object.keys(given) as Name[]).filter((name) => given[name]);
+  const words = set.map(spell).join(" and ");
+  if (set.length > 1) throw new ConfigError(`Cannot start: ${words} exclude each other, leave one of them out`);
+}
+
+// A user may have set either.
+function spell(setting: Name): string {
+  return `${setting === "names" ? "a name" : `--${setting}`} (${settings[setting].variable})`;
 }
 
 // Names go into URLs; the API server would answer a wrong one with a puzzling 404.
@@ -304,8 +314,7 @@ function readTimeout(setting: "client-timeout" | "timeout", text: string): numbe
 }
 
 function refuse(setting: Name, found: string, needed: string): never {
-  const what = setting === "names" ? "name" : `--${setting}`;
-  throw new ConfigError(`Cannot use ${what} (${settings[setting].variable}) ${quote(found)}: ${needed} is needed`);
+  throw new ConfigError(`Cannot use ${spell(setting)} ${quote(found)}: ${needed} is needed`);
 }
 
 const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };

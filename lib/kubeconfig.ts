@@ -9,7 +9,7 @@ import { newAgents } from "./http.ts";
 import { messageOf, quote } from "./transport.ts";
 
 /** The cluster of a kubeconfig, by the file and the context that are given, or as kubectl finds them. Runs its credential
- *  plugin. Throws ConfigError where there is none or it cannot be used. */
+ *  plugin. Throws ConfigError where there is none or it cannot be read, and Error where it cannot authenticate. */
 export async function readKubeconfig({ kubeconfig: file, context: wanted }: Where): Promise<Connection> {
   const { KubeConfig } = await import("./client-library.ts");
   const kubeconfig = new KubeConfig();

@@ -35,6 +35,14 @@ export function realOutside(connect: Outside["connect"]): Outside {
   };
 }
 
+/** Ends the process when its readers have all that was written, and waits for nothing else that is still at work. */
+export function exitWith(code: number): void {
+  const written = [process.stdout, process.stderr].map((stream) => {
+    return new Promise((resolve) => stream.write("", resolve));
+  });
+  void Promise.all(written).then(() => process.exit(code));
+}
+
 const patienceMs = 1000;
 
 // Some terminals do not tell.
@@ -65,6 +73,6 @@ async function leaveMessage(message: string): Promise<void> {
     writeFileSync("/dev/termination-log", message, { flag: "r+" });
   } catch (error) {
     const isElsewhere = ["ENOENT", "EACCES", "EPERM", "EROFS"].includes((error as NodeJS.ErrnoException).code ?? "");
-    if (!isElsewhere) console.error(`figwasp: Cannot leave its last words: ${messageOf(error)}`);
+    if (!isElsewhere) console.error(`figwasp: Cannot write /dev/termination-log: ${messageOf(error)}`);
   }
 }

@@ -84,17 +84,22 @@ export function reasonOf(verdict: { reason: string } | { error: Error }): string
 /** What the log ends with: the notes, and `3 workloads: 1 restarted, 2 current` where it was not one. */
 export function closingLines({ findings, notes, isDryRun }: Report): string[] {
   if (findings.length === 1) return notes;
-  return [...notes, `${findings.length} workloads: ${describeCounts(findings, isDryRun) || "none found"}`];
+  const workloads = findings.filter(({ of }) => typeof of !== "string");
+  return [...notes, `${workloads.length} workloads: ${describeCounts(findings, isDryRun, "none found")}`];
 }
 
-function describeCounts(findings: Finding[], isDryRun: boolean): string {
+function describeCounts(findings: Finding[], isDryRun: boolean, none: string): string {
   const counts = Object.entries(countVerdicts(findings));
-  return counts.map(([kind, count]) => `${count} ${nameOf(kind, isDryRun)}`).join(", ");
+  const lists = findings.filter(({ of }) => typeof of === "string").length;
+  const found = counts.map(([kind, count]) => `${count} ${nameOf(kind, isDryRun)}`).join(", ") || none;
+  return lists === 0 ? found : `${found}; ${lists} lists failed`;
 }
 
 function countVerdicts(findings: Finding[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { verdict } of findings) counts[verdict.kind] = (counts[verdict.kind] ?? 0) + 1;
+  for (const { of, verdict } of findings) {
+    if (typeof of !== "string") counts[verdict.kind] = (counts[verdict.kind] ?? 0) + 1;
+  }
   return counts;
 }
 
@@ -102,7 +107,7 @@ function countVerdicts(findings: Finding[]): Record<string, number> {
 export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Record<string, unknown> {
   return {
     schemaVersion: 1,
-    release: RELEASE,
+    figwaspVersion: RELEASE,
     dryRun: isDryRun,
     exitCode,
     counts: countVerdicts(findings),
@@ -134,7 +139,7 @@ const messageLimitBytes = 4096; // of what the kubelet keeps
 
 /** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is not as it was. */
 export function terminationMessage({ findings, isDryRun }: Report): string {
-  const counts = describeCounts(findings, isDryRun) || "no workload found";
+  const counts = describeCounts(findings, isDryRun, "no workload found");
   const told = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
   const lines = told.map(({ of, verdict }) => `${subjectOf(of)}: ${describeWorkload(verdict, isDryRun)}`);
   return cutBytes([counts, ...lines.map(printable)].join("\n"), messageLimitBytes);

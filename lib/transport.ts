@@ -213,10 +213,10 @@ async function* chunksOf({ body, url }: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The JSON object that a body holds, or undefined. The text itself is never part of a message: it may be secret. */
-export function parseObject(body: Buffer): Record<string, unknown> | undefined {
+/** The JSON object that a body holds, in UTF-8, or undefined. The text itself is never part of a message: it may be secret. */
+export function parseObject(body: Buffer | string): Record<string, unknown> | undefined {
   try {
-    const value: unknown = JSON.parse(body.toString("utf8"));
+    const value: unknown = JSON.parse(body.toString());
     return isObject(value) ? value : undefined;
   } catch {
     return undefined;

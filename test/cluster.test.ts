@@ -95,6 +95,15 @@ describe("connectCluster()", () => {
     assert.equal(stub.connections(), 1);
   });
 
+  it("fails with what was asked where a proxy in between answers well, with a page of its own", async (t) => {
+    for (const [body, what] of Object.entries({ "<html>": "no JSON object", "{}": "no list" })) {
+      const stub = await serve(t, (_request, response) => response.end(body));
+      useKubeconfig(t, `${await folderOf(t, { kubeconfig: kubeconfigFor(stub.host) })}/kubeconfig`);
+      const asked = (await connect()).listWorkloads("deployment", "shop", "");
+      await assert.rejects(asked, { message: `GET ${apps}/deployments returned ${what}` });
+    }
+  });
+
   it("gives the status where a proxy in between answers", async (t) => {
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 502 } });
     await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), {

@@ -176,11 +176,26 @@ describe("readConfig()", () => {
       {},
       /Cannot use "deployments": a name is needed, such as deployments\/my-app, or --all/,
     ],
-    ["names and a selector", ["api", "-l", "a=b"], {}, /names and --selector exclude each other/],
-    ["a selector and all", ["--all", "-l", "a=b"], {}, /--selector and --all exclude each other/],
-    ["a namespace and all of them", ["-A", "-n", "shop"], {}, /--namespace and --all-namespaces exclude each other/],
-    ["names in all namespaces", ["api", "-A"], {}, /names and --all-namespaces exclude each other/],
-    ["a doctor in JSON", ["doctor", "-o", "json"], {}, /doctor and --output=json exclude each other/],
+    [
+      "names and a selector",
+      ["api", "-l", "a=b"],
+      {},
+      /a name \(FIGWASP_TARGET_DEPLOYMENT\) and --selector \(FIGWASP_TARGET_SELECTOR\) exclude each other/,
+    ],
+    [
+      "a selector and all",
+      ["--all", "-l", "a=b"],
+      {},
+      /--selector \([A-Z_]+\) and --all \(FIGWASP_TARGET_ALL\) exclude each other/,
+    ],
+    [
+      "a namespace and all of them",
+      ["-A", "-n", "shop"],
+      {},
+      /--namespace \([A-Z_]+\) and --all-namespaces \([A-Z_]+\) exclude/,
+    ],
+    ["names in all namespaces", ["api", "-A"], {}, /a name \([A-Z_]+\) and --all-namespaces \([A-Z_]+\) exclude/],
+    ["a doctor in JSON", ["doctor", "-o", "json"], {}, /doctor and --output=json exclude each other$/],
   ];
   for (const [what, argv, variables, message] of mistakes) {
     it(`refuses ${what}`, () => {

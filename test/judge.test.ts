@@ -147,6 +147,17 @@ describe("judgeWorkload()", () => {
     assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL$/);
   });
 
+  it("says so where no pod tells when it was restarted, and does not advise what is set already", () => {
+    const { annotations } = restarted({ app: digestOf("new") });
+    const undated = aPod("p1", "old", {
+      annotations: { "figwasp/restarted-for": annotations["figwasp/restarted-for"] },
+    });
+    const verdict = judge({ app: outdated }, [undated], 1);
+    assert(verdict.kind === "not converged");
+    assert.match(verdict.reason, /^app was restarted for sha256:\w+ at a time that no pod tells, and its pods run/);
+    assert.doesNotMatch(verdict.reason, /FIGWASP_RETRY_INTERVAL/);
+  });
+
   it("names a rewriting proxy first where the repository does not have the running digest", () => {
     const verdict = judge({ app: { ...outdated, isAbsent: true } }, again);
     assert(verdict.kind === "not converged");

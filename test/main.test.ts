@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -499,6 +500,13 @@ describe("main()", () => {
       const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
       assert.equal(code, 1);
       assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is waiting$/);
+    });
+
+    it("fails where the tag has moved again in the meantime, and says so", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], rollouts: [done], env: waiting });
+      assert.equal(code, 1);
+      assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is outdated again$/);
     });
 
     it("fails where the controller gives up", async (t) => {
@@ -1207,6 +1215,21 @@ describe("node figwasp.ts", () => {
     const { code, stderr } = await ended;
     assert.deepEqual([code, stderr], [1, ""]);
     assert.equal(stub.requests.length, 3);
+  });
+
+  it("ends when a slow reader has all that it says", async (t) => {
+    await serveApi(t, {});
+    const names = Array.from({ length: 400 }, (_, at) => `${"long".repeat(60)}-${at}`);
+    const KUBECONFIG = process.env["KUBECONFIG"] ?? "";
+    const { child, ended } = start({ KUBECONFIG }, "-o", "json", ...names);
+    child.stdout.pause();
+    await once(child.stdout, "readable");
+    await sleep(200);
+    child.stdout.resume();
+    const { code, stdout } = await ended;
+    assert.equal(code, 1);
+    assert(stdout.length > 2 ** 18 && stdout.endsWith("\n"), `${stdout.length} characters`);
+    assert.equal((JSON.parse(stdout) as { workloads: object[] }).workloads.length, 400);
   });
 
   it("ends within its deadline where the API server never answers", async (t) => {

@@ -144,8 +144,19 @@ describe("toDocument()", () => {
     const finding: Finding = { of: "deployments in shop", verdict: verdicts.failed, containers: [] };
     const document = toDocument(report([finding], { exitCode: 1, notes: ["a note"] }));
     assert.equal(mistakesIn(document), "");
-    assert.deepEqual(document["workloads"], []);
+    assert.deepEqual([document["workloads"], document["counts"]], [[], {}]);
     assert.deepEqual(document["unlisted"], [{ of: "deployments in shop", verdict: "failed", reason: "no answer" }]);
+  });
+
+  it("counts no list among the workloads", () => {
+    const failedList = (list: string): Finding => ({ of: list, verdict: verdicts.failed, containers: [] });
+    const lists = [failedList("deployments in shop"), failedList("daemonsets in shop")];
+    const workload: Finding = { of, verdict: { kind: "current" }, containers: [] };
+    assert.deepEqual(closingLines(report(lists)), ["0 workloads: none found; 2 lists failed"]);
+    assert.deepEqual(closingLines(report([...lists, workload])), ["1 workloads: 1 current; 2 lists failed"]);
+    const message =
+      "1 current; 2 lists failed\ndeployments in shop: failed, no answer\ndaemonsets in shop: failed, no answer";
+    assert.equal(terminationMessage(report([workload, ...lists])), message);
   });
 
   it("has a schema that refuses what it does not know", () => {
