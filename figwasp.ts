@@ -4,43 +4,57 @@
  *
  * Kubernetes starts a pod from `app:latest` and never looks again. figwasp looks, once, and ends:
  *
- *   config       which workloads, which deadlines                        readConfig, in lib/config.ts
+ *   config       which workloads, which deadlines                        lib/config.ts
  *   workloads    their templates, and the pods of the current revision   Cluster, countingPods
  *   references   the tag from the template, what runs from imageID       parseReference, runningDigest
- *   credentials  those that the kubelet would try                        Keyring, credentialsFor
- *   registry     the digest that the tag resolves to now, by one HEAD    Registry, lookUp
+ *   credentials  those that the kubelet would try                        gatherKeyring, and lib/keyring.ts
+ *   registry     the digest that the tag resolves to now, by one HEAD    lookUp, and lib/registry.ts
  *   verdicts     would a fresh pull bring other content?                 judgeContainer, judgeWorkload
- *   restarts     one PATCH of two pod-template annotations; a report     main
+ *   restarts     one PATCH of two pod-template annotations; a report     main, and lib/report.ts
  *
  * Run it with `npx tsx figwasp.ts`, with `node figwasp.ts`, or as a Job. `--help` lists the settings.
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { V1Pod, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
-import { type Call, connectApi, type KubernetesList, listAll, type Where } from "./lib/api.ts";
-import { type Admission, type Credential, describeLogin, describeNone, identityOf } from "./lib/auth.ts";
-import { Logins, type Outcome } from "./lib/auth.ts";
-import { type Config, ConfigError, type Env, type Kind, kinds, readConfig, userAgent } from "./lib/config.ts";
-import { type Diagnosis, diagnose, type Visit } from "./lib/doctor.ts";
+import { type Call, type ClusterConfig, connectApi, type KubernetesList, listAll } from "./lib/api.ts";
+import { type Config, ConfigError, type Env, type Kind, kinds, readConfig } from "./lib/config.ts";
+import { type Diagnosis, diagnose } from "./lib/doctor.ts";
 import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
 import { hintsFor } from "./lib/gitops.ts";
-import { describeFailure, type Endpoint, Hosts } from "./lib/hosts.ts";
-import type { Response } from "./lib/http.ts";
-import { isForAnybody, matching } from "./lib/keys.ts";
-import { describeQuota, LimitedClient } from "./lib/limits.ts";
-import { configAt, type Digest, imagesOf, isDigest, type Manifest, manifestAt } from "./lib/manifest.ts";
-import { parseManifest, type Resource, sha256 } from "./lib/manifest.ts";
-import { type AnyWorkload, type Named, type Pod, type Secret, toControllerRevision, toPod } from "./lib/objects.ts";
-import { toReplicaSet, toSecret, toWorkload, type Workload } from "./lib/objects.ts";
+import type { Keyring, LoginSource } from "./lib/keyring.ts";
+import { isForAnybody } from "./lib/keys.ts";
+import { LimitedClient } from "./lib/limits.ts";
+import { type Digest, imagesOf, type Manifest } from "./lib/manifest.ts";
+import {
+  type AnyWorkload,
+  type Named,
+  type Pod,
+  type Secret,
+  toControllerRevision,
+  toPod,
+  toReplicaSet,
+  toSecret,
+  toWorkload,
+  type Workload,
+} from "./lib/objects.ts";
 import { exitWith, realOutside } from "./lib/outside.ts";
 import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
-import { findRelease, mapWords, type Release } from "./lib/release.ts";
-import { describeEnd, isTrouble, type Report, reportLines, subjectOf, terminationMessage } from "./lib/report.ts";
-import { toEvent, type WorkloadEvent } from "./lib/report.ts";
+import { Registry, whyNone } from "./lib/registry.ts";
+import type { Release } from "./lib/release.ts";
+import {
+  describeEnd,
+  isTrouble,
+  type Report,
+  reportLines,
+  subjectOf,
+  terminationMessage,
+  toEvent,
+  type WorkloadEvent,
+} from "./lib/report.ts";
 import { closing, type Terminal } from "./lib/terminal.ts";
 import { traced } from "./lib/trace.ts";
-import { type Answer, boundFetch, describeRefusal, type Fetch, HttpError, once } from "./lib/transport.ts";
-import { messageOf, parseObject, printable, quote, readBody, send, statusOf, withoutQuery } from "./lib/transport.ts";
+import { boundFetch, type Fetch, HttpError, messageOf, once, parseObject, quote, statusOf } from "./lib/transport.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
 export { matchingKeys } from "./lib/keys.ts";
@@ -122,313 +136,9 @@ export function runningDigest(imageID: string): Running {
   return { digest: `sha256:${found[2]}`, isImageId: at < 0 };
 }
 
-// --- Credentials ---
-// The credentials that the kubelet would try for an image, in its order: those of the Secrets that the pods name, then
-// those of a mounted docker config (k8s.io/kubernetes, pkg/credentialprovider). What only a node knows is not there.
-
-/** A Secret or a mounted docker config. */
-export interface Source {
-  logins: (Login & { source: string })[];
-  /** What to say where nothing of it could be used: `Secret shop/pull is not there`. */
-  looked: string;
-}
-
-/** What the pods of a workload may pull with. */
-export interface Keyring {
-  /** The Secrets together, then the mounted docker config: each is matched by itself, and all that matches is tried. */
-  sources: Source["logins"][];
-  looked: string[];
-}
-
-/** Those that the kubelet would try for an image, named in full without a tag, in its order. */
-export function credentialsFor({ sources }: Keyring, image: string): Credential[] {
-  const found = sources
-    .flatMap((logins) => matching(logins, image))
-    .flatMap(({ key, credential, source }) => {
-      return credential ? [{ ...credential, source: `key ${quoteKey(key)} of ${source}` }] : [];
-    });
-  const seen = new Set<string>();
-  return found.filter((each) => !seen.has(identityOf(each)) && seen.add(identityOf(each)));
-}
-
 // --- Registry ---
-// The conversation with a registry: one HEAD, and a GET only to explain a difference or to name the new image. How its
-// host is reached, where a credential may go and what it is spared stand in lib/. Nothing secret is sent before it asked.
-
-type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
-
-/** All registries of a run: what their hosts told, and how they let figwasp in. */
-export class Registry {
-  readonly client: LimitedClient;
-  readonly logins: Logins;
-  /** Who has resolved a digest, by `ghcr.io/acme/app@sha256:…`. */
-  readonly resolvers = new Map<string, Repository>();
-  readonly #hosts: Hosts;
-  readonly #endpoints = new Map<string, Promise<Endpoint[]>>();
-  readonly #repositories = new Map<string, Repository>();
-  readonly #releases = new Map<string, Promise<Release | undefined>>();
-  /** Registries that have failed to tell a release. */
-  readonly #silent = new Set<string>();
-  readonly #notes = new Set<string>();
-
-  constructor({ certsDir, proxies, tokenHosts }: RegistrySettings, client: LimitedClient) {
-    this.client = client;
-    this.logins = new Logins(client.fetch, { tokenHosts, userAgent });
-    this.#hosts = new Hosts(certsDir, proxies);
-  }
-
-  /** One conversation for all who ask with the same credentials. */
-  open(reference: Reference, keyring: Keyring): Repository {
-    const name = nameOf(reference);
-    const key = [name, ...credentialsFor(keyring, name).map(identityOf)].join("\n");
-    const repository = this.#repositories.get(key) ?? new Repository(this, reference, keyring);
-    this.#repositories.set(key, repository);
-    return repository;
-  }
-
-  /** What its owner calls an image that was resolved in this run; undefined where nobody tells. Nothing is decided by it:
-   *  a registry that once fails to tell is not asked again. Never throws. */
-  releaseOf(image: string, digest: Digest): Promise<Release | undefined> {
-    const reference = parseReference(image);
-    const key = `${nameOf(reference)}@${digest}`;
-    return once(this.#releases, key, async () => {
-      if (this.#silent.has(reference.registry)) return undefined;
-      try {
-        const repository = this.resolvers.get(key);
-        const release = repository && (await findRelease(digest, repository));
-        return release && mapWords(release, (word) => this.logins.redact(word));
-      } catch {
-        this.#silent.add(reference.registry);
-        return undefined;
-      }
-    });
-  }
-
-  endpointsOf(registry: string): Promise<Endpoint[]> {
-    return once(this.#endpoints, registry, async () => {
-      const endpoints = await this.#hosts.endpointsOf(registry);
-      for (const { base, unverifiedBy, headers } of endpoints) {
-        if (unverifiedBy)
-          this.note(`the certificate of ${new URL(base).host} is not verified: ${unverifiedBy} says so`);
-        for (const value of Object.values(headers)) this.logins.conceal(value.replace(/^(?:Basic|Bearer) +/i, ""));
-      }
-      return endpoints;
-    });
-  }
-
-  /** Something to be read once a run, beside the verdicts. */
-  note(text: string): void {
-    this.#notes.add(text);
-  }
-
-  /** What to read. */
-  get remarks(): string[] {
-    return [...this.#notes, ...this.client.warnings].map((note) => printable(this.logins.redact(note)));
-  }
-
-  /** The remarks, and the limits that hosts told. */
-  get notes(): string[] {
-    return [...this.remarks, ...[...this.client.quotas].map(([host, quota]) => describeQuota(host, quota))];
-  }
-
-  /** How its hosts were met. */
-  get visits(): Visit[] {
-    return Array.from(this.#repositories.values(), ({ visits }) => Array.from(visits.values())).flat();
-  }
-}
-
-interface Question extends Resource {
-  method: "HEAD" | "GET";
-}
-
-/** The conversation about one repository, with the credentials of the pods that run its image. */
-export class Repository {
-  readonly #registry: Registry;
-  readonly #reference: Reference;
-  readonly #keyring: Keyring;
-  readonly #tagDigests = new Map<string, Promise<Digest>>();
-  readonly #manifests = new Map<string, Promise<Manifest | undefined>>();
-  /** How each host was met, by the base of its endpoint. */
-  readonly visits = new Map<string, Visit>();
-  /** What let it in, by endpoint, and how that is told. */
-  readonly #admissions = new Map<string, Admission>();
-  /** Where the credential comes from that let it in: `key "ghcr.io" of Secret shop/pull`; undefined if it was nobody's. */
-  credential: string | undefined;
-
-  constructor(registry: Registry, reference: Reference, keyring: Keyring) {
-    this.#registry = registry;
-    this.#reference = reference;
-    this.#keyring = keyring;
-  }
-
-  /** The digest that the tag points at now. Throws Error with method, URL and answer. */
-  resolve(tag: string): Promise<Digest> {
-    return once(this.#tagDigests, tag, async () => {
-      const digest = (await this.#head(tag)) ?? sha256(await this.#read(manifestAt(tag)));
-      this.#registry.resolvers.set(`${nameOf(this.#reference)}@${digest}`, this);
-      return digest;
-    });
-  }
-
-  /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the
-   *  bytes are not the digest's. */
-  manifest(digest: Digest): Promise<Manifest | undefined> {
-    return once(this.#manifests, digest, async () => {
-      try {
-        return parseManifest(digest, await this.#readExactly(digest, manifestAt(digest)));
-      } catch (error) {
-        if (statusOf(error) === 404) return undefined;
-        throw error;
-      }
-    });
-  }
-
-  /** The config of an image. Throws Error, also where the bytes are not the digest's. */
-  config(digest: Digest): Promise<Buffer> {
-    return this.#readExactly(digest, configAt(digest));
-  }
-
-  // Undefined where a GET has to tell: Red Hat's registry and some Nexus set-ups leave the digest out, others answer a
-  // HEAD with 403, 404 or 405 for what they have (crazy-max/diun#1614). Docker Hub does not, and counts each GET.
-  async #head(tag: string): Promise<Digest | undefined> {
-    try {
-      const { headers, url } = await this.#ask({ method: "HEAD", ...manifestAt(tag) });
-      const digest = headers.get("docker-content-digest");
-      if (digest === null || isDigest(digest)) return digest ?? undefined;
-      throw new Error(`HEAD ${withoutQuery(url)} returned the digest ${quote(digest)}, a sha256 one is needed`);
-    } catch (error) {
-      const isDenied = [403, 404, 405].includes(statusOf(error) ?? 0);
-      if (isDenied && this.#reference.registry !== "docker.io") return undefined;
-      throw error;
-    }
-  }
-
-  // ECR and others send no digest with a GET, and some send a wrong one: the bytes tell.
-  async #readExactly(digest: Digest, resource: Resource): Promise<Buffer> {
-    const body = await this.#read(resource);
-    if (sha256(body) === digest) return body;
-    throw new Error(`the registry gave other bytes for ${digest}`);
-  }
-
-  async #read(resource: Resource): Promise<Buffer> {
-    return readBody(await this.#ask({ method: "GET", ...resource }), resource.limitBytes);
-  }
-
-  // containerd's order: each host of hosts.toml in turn, the server last; the first that has it answers.
-  async #ask(question: Question): Promise<Response> {
-    const { registry } = this.#reference;
-    const failures: unknown[] = [];
-    for (const endpoint of await this.#registry.endpointsOf(registry)) {
-      try {
-        return await this.#askEndpoint(question, endpoint);
-      } catch (error) {
-        failures.push(error);
-        if (!this.visits.has(endpoint.base)) this.#remember(endpoint, describeFailure(error, registry));
-      }
-    }
-    // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
-    const status = statusOf(failures.at(-1));
-    throw new HttpError(
-      status,
-      failures.map((error) => describeFailure(error, registry)).join("; ") ||
-        "no host in its hosts.toml may resolve tags",
-    );
-  }
-
-  async #askEndpoint(question: Question, endpoint: Endpoint): Promise<Response> {
-    const { method, path } = question;
-    const { base, query } = endpoint;
-    const url = `${base}/${this.#reference.repository}/${path}`;
-    if (method === "GET") this.#registry.client.sparePulls(new URL(base).host);
-    const known = this.#admissions.get(base);
-    const early = known ? undefined : await this.#askEarly(question, url + query, endpoint);
-    if (early) return accept(method, url, early);
-    const answer = await this.#send(question, url + query, endpoint, known?.authorization);
-    if (answer.response.status !== 401) {
-      this.#remember(endpoint, known?.found ?? "asks for no credential", answer.response.status);
-      return accept(method, url, answer.response);
-    }
-
-    const outcome = await this.#logIn(question, answer, endpoint, known !== undefined);
-    const found = describeLogin(outcome, this.#keyring.looked);
-    this.#remember(endpoint, found, outcome.answer.response.status);
-    if (!("authorization" in outcome)) return accept(method, url, outcome.answer.response, outcome.why);
-    this.credential = outcome.source;
-    if (answer.url.startsWith(`${base}/`)) this.#admissions.set(base, { ...outcome, found });
-    if (outcome.answer.response.status !== 401) return accept(method, url, outcome.answer.response);
-    // Let in, it was led to a host that asks as well.
-    const next = await this.#logIn(question, outcome.answer, endpoint, false);
-    this.#remember(endpoint, found, next.answer.response.status);
-    return accept(method, url, next.answer.response, "why" in next ? next.why : undefined);
-  }
-
-  // With what the host wanted for another repository; where that does not do, it is asked as if for the first time.
-  async #askEarly(question: Question, url: string, endpoint: Endpoint): Promise<Response | undefined> {
-    const wanted = { endpoint, repository: this.#reference.repository, credentials: this.#credentialsAt(endpoint) };
-    const early = await this.#registry.logins.anticipate(wanted, this.#keyring.looked);
-    if (!early) return undefined;
-    const { response } = await this.#send(question, url, endpoint, early.authorization);
-    if ([401, 403, 404].includes(response.status)) return undefined;
-    this.#remember(endpoint, early.found, response.status);
-    this.#admissions.set(endpoint.base, early);
-    this.credential = early.source;
-    return response;
-  }
-
-  #credentialsAt({ base, isMirror }: Endpoint): Credential[] {
-    const { host } = new URL(base);
-    const name = isMirror ? `${host}/${this.#reference.repository}` : nameOf(this.#reference);
-    return credentialsFor(this.#keyring, name);
-  }
-
-  // Until it has answered well: a GET may do where a HEAD did not.
-  #remember({ base, isMirror }: Endpoint, found: string, status?: number): void {
-    if (this.visits.get(base)?.status === 200) return;
-    const { registry } = this.#reference;
-    this.visits.set(base, { registry, base, isMirror, status, found: this.#registry.logins.redact(found) });
-  }
-
-  // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
-  // *.pkg.dev, which wants a token of its own (google/go-containerregistry#2359).
-  async #logIn(question: Question, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
-    const { repository } = this.#reference;
-    const { origin, host } = new URL(answer.url);
-    const isOwn = answer.url.startsWith(`${endpoint.base}/`);
-    const at = isOwn ? endpoint : { ...endpoint, base: origin, headers: {}, agents: endpoint.otherAgents };
-    const credentials = isOwn ? this.#credentialsAt(endpoint) : [];
-    const askAgain = (authorization: string) => this.#send(question, answer.url, at, authorization);
-    const refusal = { answer, endpoint: at, repository, credentials, askAgain, hadToken };
-    const outcome = await this.#registry.logins.logIn(refusal);
-    if (isOwn || "authorization" in outcome) return outcome;
-    const why = `${host}, to which it was redirected, asks for a credential, and gets none`;
-    return { ...outcome, why: [outcome.why ?? [], why].flat().join(", ") };
-  }
-
-  #send({ method, types }: Question, url: string, endpoint: Endpoint, authorization: string | undefined) {
-    const { agents, otherAgents } = endpoint;
-    const own = { accept: types, "user-agent": userAgent, ...(authorization && { authorization }) };
-    const headers = { ...endpoint.headers, ...own };
-    return send(this.#registry.client.fetch, url, { method, headers, agents, otherAgents });
-  }
-}
-
-// Where no key of the pods is for an image that was refused.
-function whyNone(error: unknown, image: string, keyring: Keyring): string {
-  const reference = parseReference(image);
-  const isNone = credentialsFor(keyring, nameOf(reference)).length === 0;
-  return isNone ? describeNone(statusOf(error), reference.registry, keyring.looked) : "";
-}
-
-async function accept(method: string, url: string, response: Response, why?: string): Promise<Response> {
-  if (response.status !== 200) {
-    const returned = `${method} ${url} returned ${await describeRefusal(response)}`;
-    throw new HttpError(response.status, why === undefined ? returned : `${returned}, ${why}`);
-  }
-  const type = response.headers.get("content-type") ?? "";
-  if (!/docker.*manifest\.v1\+/.test(type)) return response;
-  await response.body?.cancel();
-  throw new Error(`${url} is of the outdated type ${quote(type)}`);
-}
+// What a tag resolves to now, and what it means that a pod runs something else. How a registry is asked, and with which
+// credential, stands in lib/: one HEAD for an image and run, a GET only to explain a difference.
 
 /** What the registry says about a tag, and, where a container runs another digest, what that one means. */
 export type Lookup = { kind: "failed"; error: Error } | ({ kind: "resolved" } & Resolved);
@@ -467,7 +177,7 @@ export async function lookUp(
     return { kind: "resolved", digest, ...explanation, ...(credential !== undefined && { credential }) };
   } catch (cause) {
     if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
-    const message = messageOf(cause) + whyNone(cause, image, keyring);
+    const message = messageOf(cause) + whyNone(cause, parseReference(image), keyring);
     const what = `Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`;
     return { kind: "failed", error: new Error(what, { cause }) };
   }
@@ -512,10 +222,6 @@ async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] 
   return configs.length > 0 && configs.every((config) => config !== undefined) ? configs : undefined;
 }
 
-function nameOf({ registry, repository }: Reference): string {
-  return `${registry}/${repository}`;
-}
-
 // --- Cluster ---
 // The reads, the one change, and an Event that says so; each method is a verb of the Role in deploy/, or asks for one.
 // How the API server is found and asked stands in lib/.
@@ -527,8 +233,8 @@ const metadataOnly = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 export type Cluster = Awaited<ReturnType<typeof connectCluster>>;
 
 /** Throws ConfigError where there is no cluster, and Error where it lets nobody in; its methods throw HttpError. */
-export async function connectCluster(fetch: Fetch, where: Where) {
-  const { namespace: ownNamespace, call, clock } = await connectApi(fetch, where);
+export async function connectCluster(fetch: Fetch, config: ClusterConfig) {
+  const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config);
   return {
     clock,
 
@@ -548,7 +254,7 @@ export async function connectCluster(fetch: Fetch, where: Where) {
     /** The pods of the newest template of each workload, by the uid of the workload; none before the controller made
      *  them. They are looked for in one namespace, by one selector that fits them all. */
     readPods: (workloads: Iterable<Workload>, namespace: string, selector: string) =>
-      readPods(call, [...workloads], { namespace, selector, annotations: [restartedForKey, where.restartAnnotation] }),
+      readPods(call, [...workloads], { namespace, selector, annotations: [restartedForKey, config.restartAnnotation] }),
 
     /** Undefined where there is none. Status 403: the Role grants neither `get` nor `list`. */
     async getSecret(namespace: string, name: string): Promise<Secret | undefined> {
@@ -573,7 +279,7 @@ export async function connectCluster(fetch: Fetch, where: Where) {
 
     /** Sets annotations of the pod template. Status 409: the workload is no longer the one given. */
     annotateTemplate: (workload: Workload, annotations: Annotations) =>
-      annotateTemplate(call, workload, { annotations, ...where }),
+      annotateTemplate(call, workload, { annotations, ...config }),
   };
 }
 
@@ -609,7 +315,7 @@ async function readPods(call: Call, workloads: Workload[], scope: Scope): Promis
   const pods = await listAll(call, `/api/v1/namespaces/${namespace}/pods`, { selector, pick });
 
   const replicaSetsOf = Map.groupBy(replicaSets, ({ ownerUid }) => ownerUid);
-  // After an undo, the highest number is not the youngest one.
+  // By number, not by age: an undo gives an old one the highest.
   const newest = new Map(revisions.toSorted((a, b) => a.number - b.number).map((each) => [each.ownerUid, each.hash]));
   const podsByOwner = Map.groupBy(pods, ({ ownerUid }) => ownerUid);
   const current = workloads.map(({ kind, uid, revision }): [string, Pod[]] => {
@@ -647,7 +353,7 @@ function refuseAs(refused: unknown, error: unknown): never {
 async function annotateTemplate(
   call: Call,
   workload: Workload,
-  { annotations, fieldManager }: Where & { annotations: Annotations },
+  { annotations, fieldManager }: ClusterConfig & { annotations: Annotations },
 ): Promise<void> {
   const { resourceVersion } = workload;
   const path = workloadPath(workload);
@@ -691,8 +397,8 @@ export type ContainerVerdict =
   | { kind: "skipped"; reason: string }
   | { kind: "failed"; error: Error };
 
-/** Why a container is no candidate for a restart whatever the registry says; undefined if it is one. */
-export function reasonToSkip({ image, pods }: ContainerFacts): string | undefined {
+// Why a container is no candidate for a restart whatever the registry says; undefined if it is one.
+function reasonToSkip({ image, pods }: ContainerFacts): string | undefined {
   if (image.includes("@")) return "pinned by digest";
   const [first] = pods;
   if (first && pods.every(({ pullPolicy }) => pullPolicy !== "Always")) {
@@ -737,8 +443,8 @@ export type WorkloadVerdict =
   | { kind: "failed"; error: Error }
   | { kind: "current" };
 
-/** Why a workload is not looked at more closely; undefined if it is. */
-export function reasonToPass(workload: Workload): WorkloadVerdict | undefined {
+/** The verdict where the object alone says enough; undefined where the pods have to be looked at. */
+export function judgeWithoutPods(workload: Workload): WorkloadVerdict | undefined {
   if (workload.isPaused) return { kind: "skipped", reason: "paused: kubectl rollout resume lets it roll again" };
   if (workload.isOnDelete) {
     return { kind: "skipped", reason: "its update strategy is OnDelete: delete its pods, or set RollingUpdate" };
@@ -847,10 +553,10 @@ export interface Finding {
 // Ties the sections together: reads, judges, restarts, reports. Catches once per workload, so that one bad
 // workload never hides another, and once for all.
 
-/** Everything impure that `main` touches. */
+/** What `main` reaches of the world, beside the files that its settings name. */
 export interface Outside {
   fetch: Fetch;
-  connect: (fetch: Fetch, where: Where) => Promise<Cluster>;
+  connect: (fetch: Fetch, config: ClusterConfig) => Promise<Cluster>;
   now: () => Date;
   log: (line: string) => void;
   /** Absent: `log`. */
@@ -909,9 +615,9 @@ interface Run {
   crowds: Map<string, Set<Workload>>;
   podsOfCrowds: Map<string, Promise<Map<string, Pod[]>>>;
   /** By `namespace/name`. */
-  secrets: Map<string, Promise<Source>>;
+  secrets: Map<string, Promise<LoginSource>>;
   /** The docker config that is mounted, where one is. */
-  mounted: Source | undefined;
+  mounted: LoginSource | undefined;
   now: () => Date;
   /** For the log, while the run goes on. */
   tell: (line: string) => void;
@@ -1077,7 +783,7 @@ const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was as
 
 async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "of">> {
   const { config, now } = shared;
-  const passed = reasonToPass(workload);
+  const passed = judgeWithoutPods(workload);
   if (passed && config.command === "run") return { verdict: passed, containers: [] };
 
   const pods = await podsOf(shared, workload);
@@ -1129,9 +835,9 @@ async function gatherKeyring(shared: Run, namespace: string, pods: Pod[]): Promi
 }
 
 // What the kubelet passes over is noted; what would make its pulls fail is thrown.
-async function readLogins({ cluster, registry, mounted }: Run, namespace: string, name: string): Promise<Source> {
+async function readLogins({ cluster, registry, mounted }: Run, namespace: string, name: string): Promise<LoginSource> {
   const source = `Secret ${namespace}/${name}`;
-  const without = (looked: string): Source => {
+  const without = (looked: string): LoginSource => {
     // A Role that grants nothing on Secrets is a way to use a mounted docker config.
     if (!mounted) registry.note(looked);
     return { logins: [], looked };
@@ -1152,7 +858,7 @@ async function readLogins({ cluster, registry, mounted }: Run, namespace: string
   }
 }
 
-function toSource(source: string, logins: Login[]): Source {
+function toSource(source: string, logins: Login[]): LoginSource {
   const looked = `no key of ${source} that holds a credential matches`;
   return { logins: logins.map((login) => ({ ...login, source })), looked };
 }
@@ -1184,7 +890,7 @@ async function findReleases({ registry }: Run, finding: Finding): Promise<Findin
   const containers = finding.containers.map(async (container) => {
     const { image, verdict } = container;
     return verdict.kind === "outdated"
-      ? { ...container, release: await registry.releaseOf(image, verdict.resolved) }
+      ? { ...container, release: await registry.releaseOf(parseReference(image), verdict.resolved) }
       : container;
   });
   return { ...finding, containers: await Promise.all(containers) };

@@ -28,12 +28,12 @@ type CallInit = { method?: string; headers?: Record<string, string>; body?: stri
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
 /** A kubeconfig file and one of its contexts, in place of those that kubectl would take; as whom to write, and where. */
-export type Where = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "restartAnnotation">;
+export type ClusterConfig = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "restartAnnotation">;
 
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. It is not asked yet.
  *  Throws ConfigError where there is none, and Error where a credential plugin fails. */
-export async function connectApi(fetch: Fetch, where: Where): Promise<Api> {
-  const connection = await findCluster(where);
+export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<Api> {
+  const connection = await findCluster(config);
   const clock: Clock = { aheadMs: undefined };
   // One after the other, so that one connection does and nobody's deadline passes while he waits for his turn.
   const turns = new Map<string, Promise<unknown>>();
@@ -63,10 +63,10 @@ export interface Connection {
 }
 
 // A kubeconfig comes first, as for kubectl. In a pod there is none, and nothing has to be loaded to read it.
-async function findCluster(where: Where): Promise<Connection> {
-  const isGiven = where.kubeconfig !== undefined || where.context !== undefined || process.env["KUBECONFIG"];
+async function findCluster(config: ClusterConfig): Promise<Connection> {
+  const isGiven = config.kubeconfig !== undefined || config.context !== undefined || process.env["KUBECONFIG"];
   const pod = isGiven || existsSync(join(homedir(), ".kube/config")) ? undefined : readServiceAccount();
-  return pod ?? readKubeconfig(where);
+  return pod ?? readKubeconfig(config);
 }
 
 const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount";

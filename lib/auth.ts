@@ -108,7 +108,7 @@ type Told = Pick<Outcome, "challenge" | "matching" | "refused"> &
   ({ authorization: string; source: string | undefined } | { why: string | undefined });
 
 /** What lets somebody in, whose it is, and how that is told. */
-export interface Admission {
+export interface Grant {
   authorization: string;
   source: string | undefined;
   found: string;
@@ -210,7 +210,7 @@ export class Logins {
   async anticipate(
     { endpoint, repository, credentials }: Pick<Refusal, "endpoint" | "repository" | "credentials">,
     looked: string[],
-  ): Promise<Admission | undefined> {
+  ): Promise<Grant | undefined> {
     const [credential] = credentials;
     const challenge = this.#doors.get(endpoint.base);
     const { host } = new URL(endpoint.base);
@@ -222,8 +222,8 @@ export class Logins {
       const token = await this.#token(realm, { endpoint, repository, hadToken: false }, credential);
       if (typeof token !== "string") return undefined;
       const asked = { challenge: describeChallenges([challenge], realm), matching: credentials.length, refused: [] };
-      const admission = { authorization: `Bearer ${token}`, source: credential?.source };
-      return { ...admission, found: describeLogin({ ...admission, ...asked }, looked) };
+      const grant = { authorization: `Bearer ${token}`, source: credential?.source };
+      return { ...grant, found: describeLogin({ ...grant, ...asked }, looked) };
     } catch {
       return undefined;
     }
@@ -447,7 +447,7 @@ const tokenLimitBytes = 128 * 1024;
 
 /** Gets a token from a realm, anonymously without a credential. Follows no redirect: what a token server is asked with
  *  is for nobody else. Throws HttpError with the status of a refusal, and Error for an answer that holds no token. */
-export async function fetchToken(
+async function fetchToken(
   fetch: Fetch,
   { url, question, isOwn }: Realm,
   { credential, userAgent, endpoint }: { credential: Credential | undefined; userAgent: string; endpoint: Endpoint },

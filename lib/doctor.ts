@@ -5,7 +5,7 @@ import { STATUS_CODES } from "node:http";
 import type { Finding } from "../figwasp.ts";
 import { describeQuota, isForNodes, type Quota } from "./limits.ts";
 import type { Right } from "./rbac.ts";
-import { describeContainer, reasonOf, subjectOf } from "./report.ts";
+import { describeContainer, describeReason, subjectOf } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
 import { HttpError, printable, statusOf } from "./transport.ts";
 
@@ -93,10 +93,12 @@ function checkFindings(findings: Finding[]): Check[] {
 function checkFinding({ of, verdict, containers }: Finding): Check[] {
   const subject = subjectOf(of);
   if (containers.length === 0 && verdict.kind !== "current" && verdict.kind !== "restarted") {
-    const found = `${subject}: ${verdict.kind}, ${reasonOf(verdict)}`;
+    const found = `${subject}: ${verdict.kind}, ${describeReason(verdict)}`;
     if (verdict.kind !== "failed") return [{ isWell: undefined, found }];
     const isLost = statusOf(verdict.error.cause) === 404;
-    const advice = isLost ? `Name what is there in place of ${subject}` : `See to ${subject}: ${reasonOf(verdict)}`;
+    const advice = isLost
+      ? `Name what is there in place of ${subject}`
+      : `See to ${subject}: ${describeReason(verdict)}`;
     return [{ isWell: false, found, advice }];
   }
   const checks = containers.map((container): Check => {
@@ -105,7 +107,7 @@ function checkFinding({ of, verdict, containers }: Finding): Check[] {
     if (own.kind === "current" || own.kind === "outdated") return { isWell: true, found };
     if (own.kind === "unknown") return { isWell: undefined, found };
     // Pinned is as its owner wants it; a pull policy that does not pull is not what a mutable tag wants.
-    const isMeant = own.kind === "skipped" && !own.reason.startsWith("imagePullPolicy");
+    const isMeant = own.kind === "skipped" && image.includes("@");
     if (isMeant) return { isWell: undefined, found };
     const advice = own.kind === "failed" ? adviseLookup(image, own.error) : "set its imagePullPolicy to Always";
     return { isWell: false, found, advice: `See to container ${name} of ${subject}: ${advice}` };

@@ -3,14 +3,14 @@
  */
 import type { Agent } from "node:http";
 import type { RequestOptions } from "node:https";
-import type { Connection, Where } from "./api.ts";
+import type { ClusterConfig, Connection } from "./api.ts";
 import { ConfigError } from "./config.ts";
 import { newAgents } from "./http.ts";
 import { messageOf, quote } from "./transport.ts";
 
 /** The cluster of a kubeconfig, by the file and the context that are given, or as kubectl finds them. Runs its credential
  *  plugin. Throws ConfigError where there is none or it cannot be read, and Error where it cannot authenticate. */
-export async function readKubeconfig({ kubeconfig: file, context: wanted }: Where): Promise<Connection> {
+export async function readKubeconfig({ kubeconfig: file, context: wanted }: ClusterConfig): Promise<Connection> {
   const { KubeConfig } = await import("./client-library.ts");
   const kubeconfig = new KubeConfig();
   try {

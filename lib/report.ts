@@ -50,7 +50,7 @@ export function shareOf({ pods }: { pods: string[] }, { podCount }: { podCount: 
 
 /** What is to be said of a container beside its verdict and digests. */
 export function remarksOf({ verdict, credential }: Finding["containers"][number]): string[] {
-  if (verdict.kind !== "current" && verdict.kind !== "outdated") return [reasonOf(verdict)];
+  if (verdict.kind !== "current" && verdict.kind !== "outdated") return [describeReason(verdict)];
   return [
     ...(verdict.kind === "current" && verdict.isEquivalent ? ["another index of the same image"] : []),
     ...(credential === undefined ? [] : [`with ${credential}`]),
@@ -69,7 +69,7 @@ export function describeRelease(release: Release = {}): string {
 /** The verdict of a workload with what it rests on: it comes first, up to a comma. */
 export function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): string {
   if (verdict.kind === "current") return "current, nothing to do";
-  if (verdict.kind !== "restarted") return `${verdict.kind}, ${reasonOf(verdict)}`;
+  if (verdict.kind !== "restarted") return `${verdict.kind}, ${describeReason(verdict)}`;
   return `${nameOf(verdict.kind, isDryRun)}, outdated: ${Object.keys(verdict.outdated).join(", ")}${verdict.isRolledOut ? "; it has rolled out" : ""}`;
 }
 
@@ -77,7 +77,7 @@ function nameOf(kind: string, isDryRun: boolean): string {
   return kind === "restarted" && isDryRun ? "would be restarted" : kind;
 }
 
-export function reasonOf(verdict: { reason: string } | { error: Error }): string {
+export function describeReason(verdict: { reason: string } | { error: Error }): string {
   return "error" in verdict ? verdict.error.message : verdict.reason;
 }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { fetch } from "../lib/http.ts";
 import { connectCluster, type Pod, type Workload } from "../figwasp.ts";
-import { readServiceAccount, type Where } from "../lib/api.ts";
+import { type ClusterConfig, readServiceAccount } from "../lib/api.ts";
 import { ConfigError, type Kind } from "../lib/config.ts";
 import { boundFetch, HttpError } from "../lib/transport.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
@@ -11,7 +11,7 @@ import { folderOf } from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 
 const apps = "/apis/apps/v1/namespaces/shop";
-const connect = (where: Partial<Where> = {}) => {
+const connect = (where: Partial<ClusterConfig> = {}) => {
   const given = {
     kubeconfig: undefined,
     context: undefined,

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
-import { credentialsFor, matchingKeys } from "../figwasp.ts";
+import { matchingKeys } from "../figwasp.ts";
+import { credentialsFor } from "../lib/keyring.ts";
 import { isForAnybody } from "../lib/keys.ts";
 import { parseDockerConfig } from "../lib/docker-config.ts";
 

@@ -9,7 +9,7 @@ import {
   judgeWorkload,
   type Lookup,
   type Pod,
-  reasonToPass,
+  judgeWithoutPods,
   restartedFor,
   type Running,
   type Workload,
@@ -205,7 +205,7 @@ describe("restartedFor()", () => {
   }
 });
 
-describe("reasonToPass()", () => {
+describe("judgeWithoutPods()", () => {
   const rows: [string, Partial<Workload>, string | undefined, RegExp?][] = [
     ["a settled workload", {}, undefined],
     ["a paused Deployment", { isPaused: true }, "skipped", /kubectl rollout resume/],
@@ -215,7 +215,7 @@ describe("reasonToPass()", () => {
   ];
   for (const [what, changes, kind, reason = /(?:)/] of rows) {
     it(`finds ${kind ?? "nothing"} for ${what}`, () => {
-      const verdict = reasonToPass(aWorkload(changes));
+      const verdict = judgeWithoutPods(aWorkload(changes));
       assert.equal(verdict?.kind, kind);
       if (verdict && "reason" in verdict) assert.match(verdict.reason, reason);
     });

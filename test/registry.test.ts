@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
-import type { Registry } from "../figwasp.ts";
+import type { Registry } from "../lib/registry.ts";
 import { behind, giving, routes } from "./support/doors.ts";
 import { keyringOf, plant, plantToken } from "./support/leaks.ts";
 import {
@@ -533,7 +533,7 @@ describe("Registry.releaseOf()", () => {
   async function releaseOf(registry: Registry, image: string, keyring = noKeys) {
     const lookup = await lookUp(registry, image, { running: [running("old")], keyring });
     assert(lookup.kind === "resolved", lookup.kind === "failed" ? lookup.error.message : "");
-    return registry.releaseOf(image, lookup.digest);
+    return registry.releaseOf(parseReference(image), lookup.digest);
   }
 
   /** A registry whose `app:latest` is this image. */
@@ -693,7 +693,7 @@ describe("Registry.releaseOf()", () => {
 
   it("asks nobody about a digest that was not resolved in this run", async (t) => {
     const { stub, digest } = await holding(t, labelled("1.4.2"));
-    assert.equal(await (await openRegistry(t)).releaseOf(stub.image("latest"), digest), undefined);
+    assert.equal(await (await openRegistry(t)).releaseOf(parseReference(stub.image("latest")), digest), undefined);
     assert.deepEqual(stub.requests, []);
   });
 });
