@@ -786,6 +786,7 @@ async function examine(shared: Run, workload: Workload): Promise<Omit<Finding, "
   const passed = judgeWithoutPods(workload);
   if (passed && config.command === "run") return { verdict: passed, containers: [] };
 
+  noteImageVolumes(shared, workload);
   const pods = await podsOf(shared, workload);
   const pullSecrets = pods.flatMap((pod) => pod.pullSecrets);
   if (passed || config.command === "rbac") return { verdict: passed ?? notAsked, containers: [], pullSecrets };
@@ -877,6 +878,13 @@ async function restart(
     [config.restartAnnotation]: `${now().toISOString().slice(0, 19)}Z`,
     [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
   });
+}
+
+function noteImageVolumes({ registry }: Run, workload: Workload): void {
+  for (const { name, image } of workload.imageVolumes) {
+    const subject = subjectOf(workload);
+    registry.note(`${subject}: image volume ${name} (${image}) is not checked: figwasp looks at containers alone`);
+  }
 }
 
 // What applies a manifest again may take the annotations of a restart out, which is another rollout.

@@ -2,7 +2,7 @@
  * Kubernetes objects, as far as figwasp reads them.
  */
 import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
-import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet } from "@kubernetes/client-node";
+import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet, V1Volume } from "@kubernetes/client-node";
 import type { Kind } from "./config.ts";
 
 /** Where a Deployment says which ReplicaSet is its newest. */
@@ -41,7 +41,15 @@ export function toWorkload(kind: Kind, object: AnyWorkload) {
     marks: [...Object.keys(metadata?.labels ?? {}), ...Object.keys(metadata?.annotations ?? {})],
     /** Init containers, sidecars among them, first. */
     containers: containers.map(({ name, image = "" }) => ({ name, image })),
+    imageVolumes: imageVolumesOf(template?.spec?.volumes ?? []),
   };
+}
+
+/** Volumes whose image a push can move. Kubernetes before 1.36 does not tell which digest they hold. */
+function imageVolumesOf(volumes: V1Volume[]): { name: string; image: string }[] {
+  return volumes.flatMap(({ name, image: { reference = "" } = {} }) => {
+    return reference === "" || reference.includes("@") ? [] : [{ name, image: reference }];
+  });
 }
 
 /** How far the newest template is, as `kubectl rollout status` tells it. */

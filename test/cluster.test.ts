@@ -182,7 +182,20 @@ describe("Cluster.getWorkload()", () => {
         { name: "init", image: "busybox" },
         { name: "app", image: "api:1" },
       ],
+      imageVolumes: [],
     });
+  });
+
+  it("keeps the images of volumes that a push can move", async (t) => {
+    const image = (reference?: string) => ({ image: { reference } });
+    const volumes = [
+      { name: "model", ...image("ghcr.io/acme/model:latest") },
+      { name: "pinned", ...image(`ghcr.io/acme/model@sha256:${"0".repeat(64)}`) },
+      { name: "none", ...image() },
+      { name: "config", configMap: { name: "c" } },
+    ];
+    const { imageVolumes } = await read(t, "deployment", { spec: { template: { spec: { containers: [], volumes } } } });
+    assert.deepEqual(imageVolumes, [{ name: "model", image: "ghcr.io/acme/model:latest" }]);
   });
 
   it("keeps the keys of its own labels and annotations, by which tools mark what they apply", async (t) => {

@@ -934,6 +934,17 @@ describe("main() and the Secrets that pods name", () => {
     );
   });
 
+  it("notes an image volume, which it does not check", async (t) => {
+    const { workload } = await aRegistry(t, "v1");
+    const imageVolumes = [{ name: "model", image: "ghcr.io/acme/model:latest" }];
+    const { code, lines } = await run({ workload: { ...workload, imageVolumes }, pods: [podOf("v1")] });
+    assert.equal(code, 0);
+    assert.equal(
+      lines.at(-1),
+      "deployment shop/api: image volume model (ghcr.io/acme/model:latest) is not checked: figwasp looks at containers alone",
+    );
+  });
+
   it("notes a key that gives its credential to registries of whatever owner", async (t) => {
     const { workload } = await aRegistry(t, "v1");
     const secrets = { a: () => secretOf('{"auths":{"*.io":{},"ghcr.io":{}}}') };

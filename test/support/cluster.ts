@@ -19,6 +19,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     annotations: {},
     marks: [],
     containers: [{ name: "app", image: "ghcr.io/acme/api:1.2" }],
+    imageVolumes: [],
     ...changes,
   };
 }
