@@ -54,7 +54,9 @@ import {
 } from "./lib/report.ts";
 import { closing, type Terminal } from "./lib/terminal.ts";
 import { traced } from "./lib/trace.ts";
-import { boundFetch, type Fetch, HttpError, messageOf, once, parseObject, quote, statusOf } from "./lib/transport.ts";
+import { messageOf, parseObject, quote } from "./lib/text.ts";
+import { boundFetch, type Fetch, HttpError, statusOf } from "./lib/transport.ts";
+import { once } from "./lib/turns.ts";
 
 export { parseChallenges } from "./lib/auth.ts";
 export { matchingKeys } from "./lib/keys.ts";

@@ -9,16 +9,9 @@ import { join } from "node:path";
 import { type Config, ConfigError, userAgent } from "./config.ts";
 import { type Agents, newAgents } from "./http.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
-import {
-  type Fetch,
-  HttpError,
-  inTurn,
-  messageOf,
-  parseObject,
-  readText,
-  statusOf,
-  withoutQuery,
-} from "./transport.ts";
+import { messageOf, parseObject } from "./text.ts";
+import { type Fetch, HttpError, readText, statusOf, withoutQuery } from "./transport.ts";
+import { inTurn } from "./turns.ts";
 
 const pageSize = 500;
 

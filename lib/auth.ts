@@ -4,16 +4,10 @@
  */
 import type { Response } from "./http.ts";
 import type { Endpoint } from "./hosts.ts";
-import {
-  type Answer,
-  describeRefusal,
-  type Fetch,
-  HttpError,
-  messageOf,
-  parseAddress,
-  parseObject,
-} from "./transport.ts";
-import { inTurn, once, oneLine, printable, readBody, refuseInward, statusOf } from "./transport.ts";
+import { messageOf, oneLine, parseObject, printable } from "./text.ts";
+import { type Answer, describeRefusal, type Fetch, HttpError, parseAddress, readBody, statusOf } from "./transport.ts";
+import { refuseInward } from "./inward.ts";
+import { inTurn, once } from "./turns.ts";
 
 /** What a docker config holds for a registry. */
 export interface Credential {

@@ -4,7 +4,7 @@
  */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { closest, distance } from "fastest-levenshtein";
-import { messageOf, quote } from "./transport.ts";
+import { messageOf, quote } from "./text.ts";
 
 /** The release; package.json says the same, and a test compares them. */
 export const RELEASE = "3.0.0-alpha.0";

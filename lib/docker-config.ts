@@ -6,7 +6,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Credential } from "./auth.ts";
 import { ConfigError } from "./config.ts";
-import { isObject, messageOf, parseObject, quote, withoutQuery } from "./transport.ts";
+import { isObject, messageOf, parseObject, quote } from "./text.ts";
+import { withoutQuery } from "./transport.ts";
 
 /** What a docker config holds under one key; without a credential where a helper would have to be run for it. */
 export interface Login {

@@ -7,7 +7,8 @@ import { describeQuota, isForNodes, type Quota } from "./limits.ts";
 import type { Right } from "./rbac.ts";
 import { describeContainer, describeReason, subjectOf } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
-import { HttpError, printable, statusOf } from "./transport.ts";
+import { printable } from "./text.ts";
+import { HttpError, statusOf } from "./transport.ts";
 
 /** What was looked at, without changing anything. */
 export interface Diagnosis {

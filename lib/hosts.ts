@@ -10,7 +10,8 @@ import { createSecureContext, getCACertificates, type SecureContext } from "node
 import { parse as parseToml } from "smol-toml";
 import { type Config, parseGoDuration } from "./config.ts";
 import { type Agents, isUntrusted, newAgents } from "./http.ts";
-import { codeOf, isObject, messageOf, quote } from "./transport.ts";
+import { isObject, messageOf, quote } from "./text.ts";
+import { codeOf } from "./transport.ts";
 
 /** Where a registry's API is, and how it is reached. */
 export interface Endpoint {

@@ -5,7 +5,9 @@
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Response } from "./http.ts";
-import { codeOf, type Fetch, HttpError, inTurn, isLate, oneLine } from "./transport.ts";
+import { oneLine } from "./text.ts";
+import { codeOf, type Fetch, HttpError, isLate } from "./transport.ts";
+import { inTurn } from "./turns.ts";
 
 /** What remains of a limit, as a host told it last. */
 export interface Quota {

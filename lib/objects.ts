@@ -1,8 +1,18 @@
 /**
  * Kubernetes objects, as far as figwasp reads them.
  */
-import type { V1ControllerRevision, V1DaemonSet, V1Deployment, V1LabelSelector } from "@kubernetes/client-node";
-import type { V1ObjectMeta, V1Pod, V1ReplicaSet, V1Secret, V1StatefulSet, V1Volume } from "@kubernetes/client-node";
+import type {
+  V1ControllerRevision,
+  V1DaemonSet,
+  V1Deployment,
+  V1LabelSelector,
+  V1ObjectMeta,
+  V1Pod,
+  V1ReplicaSet,
+  V1Secret,
+  V1StatefulSet,
+  V1Volume,
+} from "@kubernetes/client-node";
 import type { Kind } from "./config.ts";
 
 /** Where a Deployment says which ReplicaSet is its newest. */

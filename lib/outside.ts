@@ -6,7 +6,7 @@ import type { WriteStream } from "node:tty";
 import type { Outside } from "../figwasp.ts";
 import { fetch } from "./http.ts";
 import { progressLine } from "./terminal.ts";
-import { messageOf } from "./transport.ts";
+import { messageOf } from "./text.ts";
 
 /** SIGTERM and SIGINT end the run, with the report so far. */
 export function realOutside(connect: Outside["connect"]): Outside {

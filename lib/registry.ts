@@ -22,18 +22,9 @@ import {
   sha256,
 } from "./manifest.ts";
 import { findRelease, mapWords, type Release } from "./release.ts";
-import {
-  type Answer,
-  describeRefusal,
-  HttpError,
-  once,
-  printable,
-  quote,
-  readBody,
-  send,
-  statusOf,
-  withoutQuery,
-} from "./transport.ts";
+import { printable, quote } from "./text.ts";
+import { type Answer, describeRefusal, HttpError, readBody, send, statusOf, withoutQuery } from "./transport.ts";
+import { once } from "./turns.ts";
 
 type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
 

@@ -3,7 +3,7 @@
  * beside the digests, and nothing is decided by it.
  */
 import { type Digest, imagesOf, type Manifest } from "./manifest.ts";
-import { isObject, parseObject, printable } from "./transport.ts";
+import { isObject, parseObject, printable } from "./text.ts";
 
 /** One field at least, each in the owner's own words, on one line and cut. */
 export interface Release {

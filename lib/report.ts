@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import type { Finding } from "../figwasp.ts";
 import { RELEASE } from "./config.ts";
 import type { Release } from "./release.ts";
-import { printable, quote } from "./transport.ts";
+import { printable, quote } from "./text.ts";
 
 /** A run that has ended. */
 export interface Report {

@@ -15,7 +15,7 @@ import {
   subjectOf,
   toDocument,
 } from "./report.ts";
-import { printable } from "./transport.ts";
+import { printable } from "./text.ts";
 
 export interface Terminal {
   /** Its width in characters. */

@@ -4,7 +4,8 @@
  */
 import { STATUS_CODES } from "node:http";
 import type { Response } from "./http.ts";
-import { type Fetch, printable, reasonOf } from "./transport.ts";
+import { printable } from "./text.ts";
+import { type Fetch, reasonOf } from "./transport.ts";
 
 const tellingHeaders = [
   "www-authenticate",

@@ -4,9 +4,9 @@
  * what the answer means, is in figwasp.ts.
  */
 import { STATUS_CODES } from "node:http";
-import { BlockList, isIP } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Agents, refusalLimitBytes, type RequestInit, type Response } from "./http.ts";
+import { refuseInward } from "./inward.ts";
+import { isObject, messageOf, oneLine, parseObject } from "./text.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -59,11 +59,6 @@ export function isLate(error: unknown): boolean {
 function rootOf(error: unknown): unknown {
   if (error instanceof AggregateError && error.errors.length > 0) return rootOf(error.errors[0]);
   return error instanceof Error && error.cause instanceof Error ? rootOf(error.cause) : error;
-}
-
-/** The message of anything that was thrown. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** For a message: a query may hold what a registry or a token server signed. */
@@ -125,65 +120,6 @@ export function parseAddress(text: string, base: string, what: string): URL {
   return url;
 }
 
-const ranges: Record<"link-local" | "loopback" | "private", string[]> = {
-  // And where clouds answer with credentials of the node: AWS over IPv6, Alibaba, Azure, Oracle, any of them by NAT64.
-  "link-local": [
-    "169.254.0.0/16",
-    "fe80::/10",
-    "fd00:ec2::254/128",
-    "100.100.100.200/32",
-    "168.63.129.16/32",
-    "192.0.0.192/32",
-    "64:ff9b::a9fe:0/112",
-  ],
-  loopback: ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "::/128"],
-  private: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"],
-};
-let places: { place: string; list: BlockList }[] | undefined;
-
-// Of no use to a run in which nobody leads anywhere.
-function readRanges(): { place: string; list: BlockList }[] {
-  return Object.entries(ranges).map(([place, networks]) => {
-    const list = new BlockList();
-    for (const network of networks) {
-      const [address = "", prefix] = network.split("/");
-      list.addSubnet(address, Number(prefix), isIP(address) === 6 ? "ipv6" : "ipv4");
-    }
-    return { place, list };
-  });
-}
-
-const inwardness = ["public", "private", "loopback", "link-local"];
-
-/** Throws Error, which begins with `what`, where a server of one host leads to another that lies further inward: from
- *  the internet into a private network, from there to loopback, and link-local from anywhere, since the metadata of
- *  clouds is there. On-premises registries with their token servers on private addresses are fine
- *  (mesosphere/mindthegap#1046). */
-export async function refuseInward(fromHost: string, toHost: string, what: string): Promise<void> {
-  const [from, to] = await Promise.all([placeOf(fromHost), placeOf(toHost)]);
-  const isInward = inwardness.indexOf(to) > inwardness.indexOf(from) || to === "link-local";
-  if (isInward) throw new Error(`${what} leads to a ${to} address`);
-}
-
-// The most inward one of a name's addresses; a name that this machine cannot resolve is for a proxy to find.
-async function placeOf(host: string): Promise<string> {
-  const name = host.replace(/^\[|\]$|\.$/g, "").toLowerCase();
-  if (/^metadata(?:\.google\.internal)?$/.test(name)) return "link-local";
-  const unresolved = sleep(3000, [], { ref: false });
-  const found = isIP(name) ? [{ address: name }] : await Promise.race([lookupAll(name), unresolved]);
-  places ??= readRanges();
-  const at = found.map(({ address }) => {
-    const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-    return places?.find(({ list }) => list.check(address, family))?.place ?? "public";
-  });
-  return at.toSorted((a, b) => inwardness.indexOf(b) - inwardness.indexOf(a))[0] ?? "public";
-}
-
-async function lookupAll(name: string): Promise<{ address: string }[]> {
-  const { lookup } = await import("node:dns/promises");
-  return lookup(name, { all: true }).catch(() => []);
-}
-
 /** The whole body; throws where it breaks off or is longer than the limit. */
 export async function readBody(response: Response, limitBytes: number): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
@@ -213,20 +149,6 @@ async function* chunksOf({ body, url }: Response): AsyncGenerator<Uint8Array> {
   }
 }
 
-/** The JSON object that a body holds, in UTF-8, or undefined. The text itself is never part of a message: it may be secret. */
-export function parseObject(body: Buffer | string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(body.toString());
-    return isObject(value) ? value : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 /** A status in words, with code and message of the error body, which are a registry's own words for it; on one line,
  *  and cut. See distribution-spec, "Error Codes". */
 export async function describeRefusal(response: Response): Promise<string> {
@@ -236,45 +158,4 @@ export async function describeRefusal(response: Response): Promise<string> {
   const { code, message } = isObject(first) ? first : {};
   const words = [code, message].flatMap((word) => (typeof word === "string" && word !== "" ? [oneLine(word)] : []));
   return words.length > 0 ? `${status} (${words.join(": ")})` : status;
-}
-
-// What would begin a line, or act on a terminal: control characters, the C1 ones among them, and directions of writing.
-const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu;
-
-/** A text of somebody else's, cut and on one line, without what would act on a terminal. */
-export function oneLine(text: string): string {
-  return printable(cut(text)).trim();
-}
-
-/** A whole line, with a blank for what would begin another one or act on a terminal. */
-export function printable(line: string): string {
-  return line.replace(unprintable, " ");
-}
-
-/** Quoted, and cut, for a message of one line: `"a\n"`. JSON leaves most of what a terminal acts on as it is. */
-export function quote(text: string): string {
-  return JSON.stringify(cut(text)).replace(unprintable, (found) => {
-    return Array.from(found, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`).join("");
-  });
-}
-
-function cut(text: string): string {
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
-}
-
-/** One question, one answer: those who ask while it is under way wait for the same promise. */
-export function once<T>(answers: Map<string, Promise<T>>, key: string, ask: () => Promise<T>): Promise<T> {
-  const answer = answers.get(key) ?? ask();
-  answers.set(key, answer);
-  return answer;
-}
-
-/** One after the other, of those who share a key; another's failure holds nobody up. */
-export function inTurn<T>(turns: Map<string, Promise<unknown>>, key: string, work: () => Promise<T>): Promise<T> {
-  const turn = (turns.get(key) ?? Promise.resolve()).then(work);
-  turns.set(
-    key,
-    turn.catch(() => undefined),
-  );
-  return turn;
 }

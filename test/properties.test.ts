@@ -9,7 +9,8 @@ import type { Challenge } from "../lib/auth.ts";
 import { parseGoDuration } from "../lib/config.ts";
 import { parseDockerConfig } from "../lib/docker-config.ts";
 import { parseRetryAfter } from "../lib/limits.ts";
-import { oneLine, parseAddress } from "../lib/transport.ts";
+import { oneLine } from "../lib/text.ts";
+import { parseAddress } from "../lib/transport.ts";
 import { attempt, hex, now, type Parser, parsers } from "./support/parsers.ts";
 
 // What fails prints its seed and its path. SEED=2 RUNS=10000 looks elsewhere, and for longer.

@@ -3,17 +3,9 @@ import { describe, it } from "node:test";
 import { parseReference } from "../figwasp.ts";
 import { Response } from "undici";
 import { fetch as realFetch, newAgents } from "../lib/http.ts";
-import {
-  boundFetch,
-  describeRefusal,
-  type Fetch,
-  oneLine,
-  parseAddress,
-  quote,
-  readBody,
-  refuseInward,
-  send,
-} from "../lib/transport.ts";
+import { refuseInward } from "../lib/inward.ts";
+import { oneLine, quote } from "../lib/text.ts";
+import { boundFetch, describeRefusal, type Fetch, parseAddress, readBody, send } from "../lib/transport.ts";
 import { answerDigest, leadTo, openRegistry } from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";

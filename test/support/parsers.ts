@@ -7,7 +7,8 @@ import { matchingKeys, parseChallenges, parseReference, runningDigest } from "..
 import { parseGoDuration } from "../../lib/config.ts";
 import { parseDockerConfig } from "../../lib/docker-config.ts";
 import { parseRetryAfter } from "../../lib/limits.ts";
-import { oneLine, parseAddress } from "../../lib/transport.ts";
+import { oneLine } from "../../lib/text.ts";
+import { parseAddress } from "../../lib/transport.ts";
 
 export interface Parser {
   parse: (text: string) => unknown;

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import type { ParserOptions } from "prettier";
 import { parsers } from "prettier/plugins/typescript";
-import { isObject } from "../../lib/transport.ts";
+import { isObject } from "../../lib/text.ts";
 
 /** The texts of a file in TypeScript, with `…` for what is filled in and each choice by itself:
  *  `${isGone ? "asked" : "refused"} with ${source}` is `asked with …` and `refused with …`. */
