@@ -54,7 +54,7 @@ import {
 } from "./lib/report.ts";
 import { closing, type Terminal } from "./lib/terminal.ts";
 import { traced } from "./lib/trace.ts";
-import { messageOf, parseObject, quote } from "./lib/text.ts";
+import { messageOf, parseObject, printable, quote } from "./lib/text.ts";
 import { boundFetch, type Fetch, HttpError, statusOf } from "./lib/transport.ts";
 import { once } from "./lib/turns.ts";
 
@@ -583,7 +583,6 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
     }
     const shared = await prepare(config, outside);
     const findings = await examineAll(shared);
-    const { notes } = shared.registry;
     if (config.command === "rbac") {
       outside.log(await printRoles(findings, shared.where));
       return 0;
@@ -594,6 +593,7 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
       return isWell ? 0 : 1;
     }
     const exitCode = findings.some(isTrouble) ? 1 : 0;
+    const notes = [...ownNotes(shared), ...shared.registry.notes];
     const report: Report = { findings, notes, isDryRun: config.isDryRun, exitCode };
     await outside.end?.(terminationMessage(report));
     for (const line of closing(report, config.output, outside.terminal)) outside.log(line);
@@ -620,6 +620,8 @@ interface Run {
   secrets: Map<string, Promise<LoginSource>>;
   /** The docker config that is mounted, where one is. */
   mounted: LoginSource | undefined;
+  /** Something to be read once a run, beside the verdicts. */
+  notes: Set<string>;
   now: () => Date;
   /** For the log, while the run goes on. */
   tell: (line: string) => void;
@@ -649,7 +651,7 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   const isLog = config.command === "run" && config.output === "text" && !outside.terminal;
   const tell = (line: string) => (isLog ? outside.log(line) : undefined);
   const { now, progress = () => {} } = outside;
-  const read = { crowds: new Map(), podsOfCrowds: new Map(), secrets: new Map() };
+  const read = { crowds: new Map(), podsOfCrowds: new Map(), secrets: new Map(), notes: new Set<string>() };
   return { config, where, cluster, registry, ...read, mounted, now, tell, progress };
 }
 
@@ -673,11 +675,18 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   return findings;
 }
 
+// What figwasp has met beside the verdicts, other than with registries.
+function ownNotes({ notes, registry }: Run): string[] {
+  return Array.from(notes, (note) => printable(registry.logins.redact(note)));
+}
+
 // What the doctor looks at beside the verdicts.
-async function gatherDiagnosis({ cluster, registry, where }: Run, findings: Finding[]): Promise<Diagnosis> {
+async function gatherDiagnosis(shared: Run, findings: Finding[]): Promise<Diagnosis> {
+  const { cluster, registry, where } = shared;
   const wanted = rightsOf(toSelection(findings, where));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
-  const { visits, remarks: notes, client } = registry;
+  const { visits, remarks, client } = registry;
+  const notes = [...ownNotes(shared), ...remarks];
   return { rights, findings, visits, quotas: client.quotas, notes, aheadMs: cluster.clock.aheadMs };
 }
 
@@ -838,11 +847,11 @@ async function gatherKeyring(shared: Run, namespace: string, pods: Pod[]): Promi
 }
 
 // What the kubelet passes over is noted; what would make its pulls fail is thrown.
-async function readLogins({ cluster, registry, mounted }: Run, namespace: string, name: string): Promise<LoginSource> {
+async function readLogins({ cluster, notes, mounted }: Run, namespace: string, name: string): Promise<LoginSource> {
   const source = `Secret ${namespace}/${name}`;
   const without = (looked: string): LoginSource => {
     // A Role that grants nothing on Secrets is a way to use a mounted docker config.
-    if (!mounted) registry.note(looked);
+    if (!mounted) notes.add(looked);
     return { logins: [], looked };
   };
   try {
@@ -852,7 +861,7 @@ async function readLogins({ cluster, registry, mounted }: Run, namespace: string
     if (!config) return without(`${source} of type ${quote(type)} is no docker config`);
     const logins = parseDockerConfig(config, isOlderForm);
     for (const { key } of logins.filter((login) => isForAnybody(login.key))) {
-      registry.note(`key ${quoteKey(key)} of ${source} gives its credential to registries of whatever owner`);
+      notes.add(`key ${quoteKey(key)} of ${source} gives its credential to registries of whatever owner`);
     }
     return toSource(source, logins);
   } catch (cause) {
@@ -882,16 +891,16 @@ async function restart(
   });
 }
 
-function noteImageVolumes({ registry }: Run, workload: Workload): void {
+function noteImageVolumes({ notes }: Run, workload: Workload): void {
   for (const { name, image } of workload.imageVolumes) {
     const subject = subjectOf(workload);
-    registry.note(`${subject}: image volume ${name} (${image}) is not checked: figwasp looks at containers alone`);
+    notes.add(`${subject}: image volume ${name} (${image}) is not checked: figwasp looks at containers alone`);
   }
 }
 
 // What applies a manifest again may take the annotations of a restart out, which is another rollout.
-function noteAppliers({ config, registry }: Run, { marks }: Workload): void {
-  for (const line of hintsFor(marks, config.fieldManager)) registry.note(line);
+function noteAppliers({ config, notes }: Run, { marks }: Workload): void {
+  for (const line of hintsFor(marks, config.fieldManager)) notes.add(line);
 }
 
 // After the restart, which does not wait for what is only told.
@@ -907,13 +916,13 @@ async function findReleases({ registry }: Run, finding: Finding): Promise<Findin
 }
 
 // Who may not write Events goes without; they are no part of the work.
-async function announce({ cluster, registry, now }: Run, { uid }: Workload, finding: Finding): Promise<void> {
+async function announce({ cluster, notes, now }: Run, { uid }: Workload, finding: Finding): Promise<void> {
   const event = toEvent(finding, uid, now());
   try {
     if (event) await cluster.recordEvent(event);
   } catch (error) {
     const isExpected = [403, 409].includes(statusOf(error) ?? 0);
-    if (!isExpected) registry.note(`Cannot write an Event of ${subjectOf(finding.of)}: ${messageOf(error)}`);
+    if (!isExpected) notes.add(`Cannot write an Event of ${subjectOf(finding.of)}: ${messageOf(error)}`);
   }
 }
 

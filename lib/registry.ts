@@ -40,7 +40,8 @@ export class Registry {
   readonly #releases = new Map<string, Promise<Release | undefined>>();
   /** Registries that have failed to tell a release. */
   readonly #silent = new Set<string>();
-  readonly #notes = new Set<string>();
+  /** Hosts whose certificate is not verified, and who says so. */
+  readonly #unverified = new Set<string>();
 
   constructor({ certsDir, proxies, tokenHosts }: RegistrySettings, client: LimitedClient) {
     this.client = client;
@@ -79,21 +80,16 @@ export class Registry {
       const endpoints = await this.#hosts.endpointsOf(registry);
       for (const { base, unverifiedBy, headers } of endpoints) {
         if (unverifiedBy)
-          this.note(`the certificate of ${new URL(base).host} is not verified: ${unverifiedBy} says so`);
+          this.#unverified.add(`the certificate of ${new URL(base).host} is not verified: ${unverifiedBy} says so`);
         for (const value of Object.values(headers)) this.logins.conceal(value.replace(/^(?:Basic|Bearer) +/i, ""));
       }
       return endpoints;
     });
   }
 
-  /** Something to be read once a run, beside the verdicts. */
-  note(text: string): void {
-    this.#notes.add(text);
-  }
-
-  /** What to read. */
+  /** What is to be read of its hosts. */
   get remarks(): string[] {
-    return [...this.#notes, ...this.client.warnings].map((note) => printable(this.logins.redact(note)));
+    return [...this.#unverified, ...this.client.warnings].map((remark) => printable(this.logins.redact(remark)));
   }
 
   /** The remarks, and the limits that hosts told. */
