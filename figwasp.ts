@@ -25,7 +25,7 @@ import { hintsFor } from "./lib/gitops.ts";
 import type { Keyring, LoginSource } from "./lib/keyring.ts";
 import { isForAnybody } from "./lib/keys.ts";
 import { LimitedClient } from "./lib/limits.ts";
-import { type Digest, imagesOf, type Manifest } from "./lib/manifest.ts";
+import { type Digest, imagesOf, type Manifest, UnreadableManifest } from "./lib/manifest.ts";
 import {
   type AnyWorkload,
   type Named,
@@ -142,8 +142,10 @@ export function runningDigest(imageID: string): Running {
 // What a tag resolves to now, and what it means that a pod runs something else. How a registry is asked, and with which
 // credential, stands in lib/: one HEAD for an image and run, a GET only to explain a difference.
 
-/** What the registry says about a tag, and, where a container runs another digest, what that one means. */
-export type Lookup = { kind: "failed"; error: Error } | ({ kind: "resolved" } & Resolved);
+/** What the registry says about a tag, and, where a container runs another digest, what that one means. Unknown: it has
+ *  answered, with what cannot be read. */
+export type Lookup =
+  { kind: "failed"; error: Error } | { kind: "unknown"; reason: string } | ({ kind: "resolved" } & Resolved);
 
 export interface Resolved extends Explanation {
   digest: Digest;
@@ -160,6 +162,8 @@ export interface Explanation {
   equivalent: Digest[];
   /** Running digests that the repository does not have. */
   absent: Digest[];
+  /** Running digests about which the registry did not answer. */
+  failures: Map<Digest, Error>;
 }
 
 /** Resolves the tag of an image; looks further only to explain a difference. Never throws. */
@@ -168,6 +172,11 @@ export async function lookUp(
   image: string,
   { running, keyring }: { running: Running[]; keyring: Keyring },
 ): Promise<Lookup> {
+  const toError = (cause: unknown): Error => {
+    if (cause instanceof SyntaxError) return cause;
+    const message = messageOf(cause) + whyNone(cause, parseReference(image), keyring);
+    return new Error(`Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`, { cause });
+  };
   try {
     const reference = parseReference(image);
     const repository = registry.open(reference, keyring);
@@ -175,31 +184,37 @@ export async function lookUp(
     const others = running.flatMap((found) => ("digest" in found && found.digest !== digest ? [found] : []));
     const read = (wanted: Digest) => repository.manifest(wanted);
     const explanation = await explain(digest, others, read);
+    const failures = new Map([...explanation.failures].map(([other, cause]) => [other, toError(cause)]));
     const { credential } = repository;
-    return { kind: "resolved", digest, ...explanation, ...(credential !== undefined && { credential }) };
+    return { kind: "resolved", digest, ...explanation, failures, ...(credential !== undefined && { credential }) };
   } catch (cause) {
-    if (cause instanceof SyntaxError) return { kind: "failed", error: cause };
-    const message = messageOf(cause) + whyNone(cause, parseReference(image), keyring);
-    const what = `Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`;
-    return { kind: "failed", error: new Error(what, { cause }) };
+    const error = toError(cause);
+    return cause instanceof UnreadableManifest ? { kind: "unknown", reason: error.message } : { kind: "failed", error };
   }
 }
 
 type ReadManifest = (digest: Digest) => Promise<Manifest | undefined>;
 
 async function explain(digest: Digest, running: RunningDigest[], read: ReadManifest): Promise<Explanation> {
-  const found: Explanation = { children: [], configs: [], equivalent: [], absent: [] };
+  const found: Explanation = { children: [], configs: [], equivalent: [], absent: [], failures: new Map() };
   if (running.length === 0) return found;
   const tag = await read(digest);
   if (!tag) throw new Error(`the repository no longer has ${digest}`);
   found.children = tag.children.map((child) => child.digest);
 
-  const unexplained = running.filter((other) => !found.children.includes(other.digest));
-  if (unexplained.some(({ isImageId }) => isImageId)) found.configs = await readConfigs(tag, read);
-  for (const old of new Set(unexplained.flatMap((other) => (other.isImageId ? [] : [other.digest])))) {
-    const manifest = await read(old);
-    if (!manifest) found.absent.push(old);
-    else if (await hasImagesOf(tag, manifest, read)) found.equivalent.push(old);
+  const others = running.filter((other) => !found.children.includes(other.digest));
+  if (others.some(({ isImageId }) => isImageId)) found.configs = await readConfigs(tag, read);
+  // An image ID may be a manifest's digest too, where Docker keeps its images in containerd.
+  const unexplained = others.filter((other) => !found.configs?.includes(other.digest));
+  for (const [old, isImageId] of new Map(unexplained.map((other) => [other.digest, other.isImageId]))) {
+    try {
+      const manifest = await read(old);
+      if (!manifest && !isImageId) found.absent.push(old);
+      if (manifest && (await hasImagesOf(tag, manifest, read))) found.equivalent.push(old);
+    } catch (error) {
+      // What cannot be read is no image of the tag's. One digest's trouble says nothing of another's.
+      if (!(error instanceof UnreadableManifest)) found.failures.set(old, error as Error);
+    }
   }
   return found;
 }
@@ -428,12 +443,15 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
   if ("reason" in running) return { kind: "unknown", reason: `pod ${pod}: ${running.reason}` };
   if (!lookup) return { kind: "unknown", reason: `pod ${pod}: the registry was not asked` };
   if (lookup.kind === "failed") return lookup;
+  if (lookup.kind === "unknown") return { kind: "unknown", reason: `pod ${pod}: ${lookup.reason}` };
 
-  const { digest: resolved, children, configs, equivalent, absent } = lookup;
+  const { digest: resolved, children, configs, equivalent, absent, failures } = lookup;
   const { digest, isImageId } = running;
   const isEquivalent = equivalent.includes(digest);
   const isSame = digest === resolved || children.includes(digest) || configs?.includes(digest);
   if (isSame || isEquivalent) return { kind: "current", resolved, isEquivalent };
+  const error = failures.get(digest);
+  if (error) return { kind: "failed", error };
   if (isImageId && !configs) return { kind: "unknown", reason: `pod ${pod}: its image ID cannot be compared` };
   return { kind: "outdated", running: digest, resolved, pods: [pod], isAbsent: absent.includes(digest) };
 }

@@ -41,19 +41,22 @@ export function configAt(digest: Digest): Resource {
 /** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
 export interface Manifest {
   digest: Digest;
-  /** Without attestations; `platform` is `linux/arm64/v8`. See image-spec, "Image Index". */
+  /** Without attestations; `platform` is `linux/arm64`, `linux/arm/v7`. See image-spec, "Image Index". */
   children: { digest: Digest; platform: string }[];
   /** See image-spec, "Image Manifest". */
   config: Digest | undefined;
   annotations: unknown;
 }
 
-/** Reads the bytes of a manifest, of whichever of the four types. Throws Error for an index whose children cannot be
- *  told apart; what holds neither children nor a config is a manifest all the same. */
+/** What a registry has answered well with, and is no manifest that figwasp can read. */
+export class UnreadableManifest extends Error {}
+
+/** Reads the bytes of a manifest, of whichever of the four types. Throws UnreadableManifest for an index whose children
+ *  cannot be told apart; what holds neither children nor a config is a manifest all the same. */
 export function parseManifest(digest: Digest, body: Buffer): Manifest {
   const { manifests = [], config, annotations } = parseObject(body) ?? {};
   if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
-    throw new Error(`the index ${digest} has children without digests`);
+    throw new UnreadableManifest(`the index ${digest} has children without digests`);
   }
   const children = manifests.map((child) => ({ digest: child.digest, platform: describePlatform(child.platform) }));
   return {
@@ -76,7 +79,12 @@ function hasDigest(value: unknown): value is { digest: Digest; platform?: unknow
 
 function describePlatform(platform: unknown): string {
   const { os, architecture, variant } = isObject(platform) ? platform : {};
-  return [os, architecture, variant].filter((part) => typeof part === "string" && part !== "").join("/");
+  const parts = [os, architecture, variant].filter((part) => typeof part === "string" && part !== "");
+  // Builders write two of them in two ways (containerd, platforms.Normalize).
+  return parts
+    .join("/")
+    .replace(/\/arm64\/v8$/, "/arm64")
+    .replace(/\/arm$/, "/arm/v7");
 }
 
 /** Whether it is one in its only spelling: hex digits in lower case. */

@@ -20,6 +20,7 @@ import {
   parseManifest,
   type Resource,
   sha256,
+  UnreadableManifest,
 } from "./manifest.ts";
 import { findRelease, mapWords, type Release } from "./release.ts";
 import { printable, quote } from "./text.ts";
@@ -188,6 +189,7 @@ export class Repository {
       try {
         return await this.#askEndpoint(question, endpoint);
       } catch (error) {
+        if (error instanceof UnreadableManifest) throw error;
         failures.push(error);
         if (!this.visits.has(endpoint.base)) this.#remember(endpoint, describeFailure(error, registry));
       }
@@ -282,7 +284,7 @@ async function accept(method: string, url: string, response: Response, why?: str
   const type = response.headers.get("content-type") ?? "";
   if (!/docker.*manifest\.v1\+/.test(type)) return response;
   await response.body?.cancel();
-  throw new Error(`${url} is of the outdated type ${quote(type)}`);
+  throw new UnreadableManifest(`${url} is of the outdated type ${quote(type)}`);
 }
 
 /** What to add to the error of an image that was refused while no key of the pods was for it; empty otherwise. */

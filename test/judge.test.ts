@@ -20,14 +20,16 @@ import { digestOf } from "./support/registry.ts";
 
 const resolved = (explained: Partial<Record<keyof Explanation, string[]>> = {}): Lookup => {
   const of = (key: keyof Explanation) => (explained[key] ?? []).map(digestOf);
+  const failures = new Map(of("failures").map((found) => [found, new Error("no answer")]));
   const [children, configs, equivalent, absent] = [of("children"), of("configs"), of("equivalent"), of("absent")];
-  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, absent };
+  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, absent, failures };
 };
 const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
 const imageId = (word: string): Running => ({ digest: digestOf(word), isImageId: true });
 const notStarted: Running = { reason: "the container has not started" };
 const imported: Running = { reason: "the image was imported into the node" };
 const lost: Lookup = { kind: "failed", error: new Error("no answer") };
+const unreadable: Lookup = { kind: "unknown", reason: "of the outdated type" };
 const unreadConfigs: Lookup = { ...resolved(), configs: undefined } as Lookup;
 
 function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acme/api:1.2"): ContainerFacts {
@@ -73,6 +75,13 @@ describe("judgeContainer()", () => {
     ["outdated beside current", facts([[running("new")], [running("old")]], resolved()), "outdated"],
     ["unknown beside current", facts([[running("new")], [notStarted]], resolved()), "unknown"],
     ["failed beside unknown", facts([[notStarted], [running("old")]], lost), "failed"],
+    ["no answer about its digest", facts([[running("old")]], resolved({ failures: ["old"] })), "failed"],
+    [
+      "outdated beside one of which there is no answer",
+      facts([[running("lost")], [running("old")]], resolved({ failures: ["lost"] })),
+      "outdated",
+    ],
+    ["what cannot be read", facts([[running("old")]], unreadable), "unknown", /p1: of the outdated type/],
     [
       "current where another pod would not pull",
       facts([[running("old"), "Never"], [running("new")]], resolved()),

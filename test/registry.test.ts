@@ -305,7 +305,7 @@ describe("Registry and its hosts folder", () => {
 });
 
 describe("lookUp()", () => {
-  const nothing = { children: [], configs: [], equivalent: [], absent: [] };
+  const nothing = { children: [], configs: [], equivalent: [], absent: [], failures: new Map() };
 
   it("does not look into the index when every pod runs the tag's digest", async (t) => {
     const stub = await serveRegistry(t);
@@ -339,6 +339,18 @@ describe("lookUp()", () => {
   const attestation = { os: "unknown", architecture: "unknown" };
   type Put = (stored: StoredManifest) => Digest;
   const pairs: [string, (put: Put) => StoredManifest, (put: Put) => StoredManifest, boolean][] = [
+    [
+      "another spelling of its platform",
+      (put) => indexOf([put(imageOf("a")), arm]),
+      (put) => indexOf([put(imageOf("a")), { ...arm, variant: "v8" }], [put(imageOf("b")), amd]),
+      true,
+    ],
+    [
+      "the images of two platforms exchanged",
+      (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("b")), arm]),
+      (put) => indexOf([put(imageOf("b")), amd], [put(imageOf("a")), arm]),
+      false,
+    ],
     [
       "another attestation",
       (put) => indexOf([put(imageOf("a")), amd], [put(imageOf("x")), attestation]),
@@ -466,9 +478,11 @@ describe("lookUp()", () => {
       if (path.endsWith(sha256("{}"))) return void response.end("{}");
       response.writeHead(500).end();
     });
-    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old")]);
-    assert(lookup.kind === "failed");
-    assert.match(lookup.error.message, /returned 500 Internal Server Error$/);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old"), running("older")]);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual([...lookup.failures.keys()], [digestOf("old"), digestOf("older")]);
+    const message = lookup.failures.get(digestOf("old"))?.message ?? "";
+    assert.match(message, /^Cannot resolve "[^"]+": .*returned 500 Internal Server Error$/);
   });
 
   const unreadable: [string, (text: string) => string, RegExp][] = [
@@ -490,14 +504,44 @@ describe("lookUp()", () => {
   }
 
   for (const body of [`{"manifests":[{"digest":"x"}]}`, `{"manifests":1}`]) {
-    it(`fails where the index is ${body}`, async (t) => {
+    it(`does not know an index that is ${body}`, async (t) => {
       const stub = await serveRegistry(t);
       stub.manifests.set("latest", { body, type: types.index });
       const lookup = await look(await openRegistry(t), stub.image("latest"), [running("old")]);
-      assert(lookup.kind === "failed");
-      assert.match(lookup.error.message, /the index sha256:\w+ has children without digests/);
+      assert(lookup.kind === "unknown");
+      assert.match(lookup.reason, /^Cannot resolve .*: the index sha256:\w+ has children without digests$/);
     });
   }
+
+  it("finds other content where what runs is of a type that cannot be read any more", async (t) => {
+    const stub = await serveRegistry(t);
+    const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });
+    stub.put("latest", imageOf("b"));
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: old, isImageId: false }]);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual([lookup.equivalent, lookup.failures.size], [[], 0]);
+  });
+
+  it("does not know a tag of such a type, and asks no further host about it", async (t) => {
+    const type = "application/vnd.docker.distribution.manifest.v1+json";
+    const [mirror, registry] = await Promise.all([serveRegistry(t), serveRegistry(t)]);
+    for (const stub of [mirror, registry]) stub.put("latest", { body: "{}", type });
+    const toml = `server = "http://${registry.host}"\n[host."http://${mirror.host}"]`;
+    const opened = await openRegistry(t, { files: { "registry.example/hosts.toml": toml } });
+    const lookup = await look(opened, "registry.example/app", [running("old")]);
+    assert(lookup.kind === "unknown");
+    assert.match(lookup.reason, /is of the outdated type "application\/vnd.docker/);
+    assert.deepEqual(registry.lines(), []);
+  });
+
+  it("takes a running image ID for a manifest's digest too, as Docker has it on containerd", async (t) => {
+    const stub = await serveRegistry(t);
+    const was = stub.put("was", indexOf([stub.put("a", imageOf("a")), amd], [digestOf("x"), attestation]));
+    stub.put("latest", indexOf([stub.put("a", imageOf("a")), amd], [digestOf("y"), attestation]));
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: true }]);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual(lookup.equivalent, [was]);
+  });
 
   it("gives the registry's own word for a refusal of a GET", async (t) => {
     const stub = await serve(t, ({ method }, response) => {

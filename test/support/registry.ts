@@ -118,7 +118,9 @@ export class AskableRegistry extends Registry {
   /** What a run says of an image: its digest, or the message. */
   async ask(image: string, keyring = noKeys, running: Running[] = []): Promise<string> {
     const lookup = await lookUp(this, image, { running, keyring });
-    return this.heard(lookup.kind === "resolved" ? lookup.digest : lookup.error.message);
+    if (lookup.kind === "unknown") return this.heard(lookup.reason);
+    const error = lookup.kind === "failed" ? lookup.error : [...lookup.failures.values()][0];
+    return this.heard(error?.message ?? (lookup.kind === "resolved" ? lookup.digest : ""));
   }
 
   heard = (text: string): string => text;
