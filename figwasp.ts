@@ -160,6 +160,8 @@ export interface Explanation {
   configs: Digest[] | undefined;
   /** Running digests whose images the tag all still has: attestations were changed, or platforms added. */
   equivalent: Digest[];
+  /** Running digests of which the tag has some images still. */
+  partial: Digest[];
   /** Running digests that the repository does not have. */
   absent: Digest[];
   /** Running digests about which the registry did not answer. */
@@ -196,7 +198,14 @@ export async function lookUp(
 type ReadManifest = (digest: Digest) => Promise<Manifest | undefined>;
 
 async function explain(digest: Digest, running: RunningDigest[], read: ReadManifest): Promise<Explanation> {
-  const found: Explanation = { children: [], configs: [], equivalent: [], absent: [], failures: new Map() };
+  const found: Explanation = {
+    children: [],
+    configs: [],
+    equivalent: [],
+    partial: [],
+    absent: [],
+    failures: new Map(),
+  };
   if (running.length === 0) return found;
   const tag = await read(digest);
   if (!tag) throw new Error(`the repository no longer has ${digest}`);
@@ -211,6 +220,9 @@ async function explain(digest: Digest, running: RunningDigest[], read: ReadManif
       const manifest = await read(old);
       if (!manifest && !isImageId) found.absent.push(old);
       if (manifest && (await hasImagesOf(tag, manifest, read))) found.equivalent.push(old);
+      else if (manifest && imagesOf(manifest).some((image) => found.children.includes(image.digest))) {
+        found.partial.push(old);
+      }
     } catch (error) {
       // What cannot be read is no image of the tag's. One digest's trouble says nothing of another's.
       if (!(error instanceof UnreadableManifest)) found.failures.set(old, error as Error);
@@ -268,8 +280,8 @@ export async function connectCluster(fetch: Fetch, config: ClusterConfig) {
       return listAll(call, path, { selector, pick: (object: AnyWorkload) => toWorkload(kind, object) });
     },
 
-    /** The pods of the newest template of each workload, by the uid of the workload; none before the controller made
-     *  them. They are looked for in one namespace, by one selector that fits them all. */
+    /** The pods of the newest template of each workload; none before the controller made them. They are looked for in one
+     *  namespace, by one selector that fits them all. */
     readPods: (workloads: Iterable<Workload>, namespace: string, selector: string) =>
       readPods(call, [...workloads], { namespace, selector, annotations: [restartedForKey, config.restartAnnotation] }),
 
@@ -312,6 +324,9 @@ function workloadPath({ kind, namespace, name }: Named): string {
   return appsPath(namespace, `${kind}s/${name}`);
 }
 
+/** By the uid of the workload; an Error where they cannot be told from older ones. */
+type PodsOf = Map<string, Pod[] | Error>;
+
 interface Scope {
   namespace: string;
   selector: string;
@@ -321,13 +336,19 @@ interface Scope {
 
 // The controllers label each pod with its revision: a Deployment's pods belong to its ReplicaSet, the others' pods carry
 // the name of a ControllerRevision, which a StatefulSet tells in its status and a DaemonSet does not.
-async function readPods(call: Call, workloads: Workload[], scope: Scope): Promise<Map<string, Pod[]>> {
+async function readPods(call: Call, workloads: Workload[], scope: Scope): Promise<PodsOf> {
   const { namespace, selector, annotations } = scope;
-  const has = (kind: Kind) => workloads.some((workload) => workload.kind === kind);
-  const sets = { selector, pick: toReplicaSet, accept: metadataOnly };
-  const replicaSets = has("deployment") ? await listAll(call, appsPath(namespace, "replicasets"), sets) : [];
-  const numbered = { selector, pick: toControllerRevision };
-  const revisions = has("daemonset") ? await listAll(call, appsPath(namespace, "controllerrevisions"), numbered) : [];
+  const failures = new Map<Kind, Error>();
+  const listFor = async <T>(kind: Kind, resource: string, options: { pick: (object: never) => T; accept?: string }) => {
+    if (!workloads.some((workload) => workload.kind === kind)) return [];
+    const list = listAll(call, appsPath(namespace, resource), { selector, ...options });
+    return list.catch((error: unknown) => {
+      failures.set(kind, error as Error);
+      return [];
+    });
+  };
+  const replicaSets = await listFor("deployment", "replicasets", { pick: toReplicaSet, accept: metadataOnly });
+  const revisions = await listFor("daemonset", "controllerrevisions", { pick: toControllerRevision });
   const pick = (pod: V1Pod) => toPod(pod, annotations);
   const pods = await listAll(call, `/api/v1/namespaces/${namespace}/pods`, { selector, pick });
 
@@ -335,9 +356,11 @@ async function readPods(call: Call, workloads: Workload[], scope: Scope): Promis
   // By number, not by age: an undo gives an old one the highest.
   const newest = new Map(revisions.toSorted((a, b) => a.number - b.number).map((each) => [each.ownerUid, each.hash]));
   const podsByOwner = Map.groupBy(pods, ({ ownerUid }) => ownerUid);
-  const current = workloads.map(({ kind, uid, revision }): [string, Pod[]] => {
+  const current = workloads.map(({ kind, uid, revision }): [string, Pod[] | Error] => {
+    const error = failures.get(kind);
+    if (error) return [uid, error];
     if (kind === "deployment") {
-      const replicaSet = replicaSetsOf.get(uid)?.find((each) => each.revision === revision);
+      const replicaSet = replicaSetsOf.get(uid)?.find((each) => revision && each.revision === revision);
       return [uid, (replicaSet && podsByOwner.get(replicaSet.uid)) ?? []];
     }
     const hash = kind === "statefulset" ? revision : newest.get(uid);
@@ -378,20 +401,33 @@ async function annotateTemplate(
   try {
     const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
     const headers = { "content-type": "application/strategic-merge-patch+json" };
-    await call(path + query, { method: "PATCH", headers, body: JSON.stringify(patch) });
+    const patched = (await call(path + query, {
+      method: "PATCH",
+      headers,
+      body: JSON.stringify(patch),
+    })) as AnyWorkload;
+    refuseLost(`PATCH ${path}`, patched, annotations);
   } catch (refused) {
     if (statusOf(refused) !== 403) throw refused;
     // figwasp v1's Role grants "update" in place of "patch". The object goes back as it came, unknown fields too.
-    const raw = (await call(path)) as {
+    const raw = (await call(path).catch((error: unknown) => refuseAs(refused, error))) as {
       metadata: { resourceVersion: string };
       spec: { template: { metadata?: { annotations?: Annotations } } };
     };
     if (raw.metadata.resourceVersion !== resourceVersion) throw new HttpError(409, `${path} has changed in between`);
     const { template } = raw.spec;
     template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, ...annotations } };
-    const put = call(path + query, { method: "PUT", body: JSON.stringify(raw) });
-    await put.catch((error: unknown) => refuseAs(refused, error));
+    const put = call(path + query, { method: "PUT", body: JSON.stringify(raw) }) as Promise<AnyWorkload>;
+    refuseLost(`PUT ${path}`, await put.catch((error: unknown) => refuseAs(refused, error)), annotations);
   }
+}
+
+// A webhook may take out what it does not know. Without its note each run would restart the workload again.
+function refuseLost(asked: string, { spec }: AnyWorkload, annotations: Annotations): void {
+  if (!spec?.template) return; // no answer of an API server
+  const lost = Object.keys(annotations).filter((key) => spec.template.metadata?.annotations?.[key] === undefined);
+  if (lost.length === 0) return;
+  throw new Error(`${asked}: the pod template has no annotation ${lost.join(", ")} now, something takes it out again`);
 }
 
 // --- Judge ---
@@ -407,9 +443,22 @@ export interface ContainerFacts {
   lookup?: Lookup;
 }
 
+export interface OutdatedContainer {
+  kind: "outdated";
+  running: Digest;
+  /** Further ones that its pods run; absent where they all run the same. */
+  alsoRunning?: Digest[];
+  resolved: Digest;
+  pods: string[];
+  /** Whether the repository no longer has the running digest. */
+  isAbsent: boolean;
+  /** Whether the tag still has some of the images that may be running. */
+  isPartial: boolean;
+}
+
 export type ContainerVerdict =
   | { kind: "current"; resolved: Digest; isEquivalent: boolean }
-  | { kind: "outdated"; running: Digest; resolved: Digest; pods: string[]; isAbsent: boolean }
+  | OutdatedContainer
   | { kind: "unknown"; reason: string }
   | { kind: "skipped"; reason: string }
   | { kind: "failed"; error: Error };
@@ -433,10 +482,16 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const verdicts = pulling.map(({ pod, running }) => judgeRunning(pod, running, facts.lookup));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
   const [first] = outdated;
-  if (first) return { ...first, pods: outdated.flatMap(({ pods }) => pods) };
+  if (first) return joinOutdated(first, outdated);
   const ofKind = (kind: ContainerVerdict["kind"]) => verdicts.find((verdict) => verdict.kind === kind);
   const none = { kind: "unknown", reason: "no pod has this container" } as const;
   return ofKind("failed") ?? ofKind("unknown") ?? ofKind("current") ?? none;
+}
+
+function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): OutdatedContainer {
+  const others = new Set(all.map(({ running }) => running).filter((running) => running !== first.running));
+  const also = others.size > 0 && { alsoRunning: [...others] };
+  return { ...first, ...also, pods: all.flatMap(({ pods }) => pods), isPartial: all.every((each) => each.isPartial) };
 }
 
 function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined): ContainerVerdict {
@@ -445,7 +500,7 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
   if (lookup.kind === "failed") return lookup;
   if (lookup.kind === "unknown") return { kind: "unknown", reason: `pod ${pod}: ${lookup.reason}` };
 
-  const { digest: resolved, children, configs, equivalent, absent, failures } = lookup;
+  const { digest: resolved, children, configs, equivalent, partial, absent, failures } = lookup;
   const { digest, isImageId } = running;
   const isEquivalent = equivalent.includes(digest);
   const isSame = digest === resolved || children.includes(digest) || configs?.includes(digest);
@@ -453,7 +508,8 @@ function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined)
   const error = failures.get(digest);
   if (error) return { kind: "failed", error };
   if (isImageId && !configs) return { kind: "unknown", reason: `pod ${pod}: its image ID cannot be compared` };
-  return { kind: "outdated", running: digest, resolved, pods: [pod], isAbsent: absent.includes(digest) };
+  const found = { isAbsent: absent.includes(digest), isPartial: partial.includes(digest) };
+  return { kind: "outdated", running: digest, resolved, pods: [pod], ...found };
 }
 
 export type WorkloadVerdict =
@@ -470,7 +526,13 @@ export function judgeWithoutPods(workload: Workload): WorkloadVerdict | undefine
     return { kind: "skipped", reason: "its update strategy is OnDelete: delete its pods, or set RollingUpdate" };
   }
   if (!workload.isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
-  if (workload.replicas === 0) return { kind: "skipped", reason: "scaled to zero: there is nothing to compare" };
+  const { kind, replicas, partition } = workload;
+  if (replicas === 0 && kind === "daemonset") return { kind: "skipped", reason: "no node wants a pod of it" };
+  if (replicas === 0) return { kind: "skipped", reason: "scaled to zero: there is nothing to compare" };
+  if (partition >= replicas) {
+    const reason = `its partition of ${partition} keeps all ${replicas} pods from being replaced: lower it`;
+    return { kind: "skipped", reason };
+  }
   return undefined;
 }
 
@@ -498,9 +560,12 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
   const all = [...containers];
   const outdated = all.flatMap(([name, verdict]) => (verdict.kind === "outdated" ? [{ name, ...verdict }] : []));
-  const stuck = outdated.filter((container) => wasRestartedFor(container, pods));
+  const tried = outdated.filter((container) => wasRestartedFor(container, pods));
+  // A node that knows an image by two indexes names the first by alphabet.
+  const unclear = tried.find(({ isPartial }) => isPartial);
+  const stuck = tried.filter(({ isPartial }) => !isPartial);
   const isRetried = stuck.length > 0 && isRetryDue(facts);
-  if (outdated.length > stuck.length || isRetried) {
+  if (outdated.length > tried.length || isRetried) {
     return { kind: "restarted", outdated: Object.fromEntries(outdated.map(({ name, resolved }) => [name, resolved])) };
   }
   const [first] = stuck;
@@ -508,12 +573,13 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
   const namesOf = (kind: string) => all.flatMap(([name, verdict]) => (verdict.kind === kind ? [name] : [])).join(", ");
   if (namesOf("failed")) return { kind: "failed", error: new Error(`no answer for ${namesOf("failed")}`) };
+  if (unclear) return { kind: "unknown", reason: whyUnclear(unclear) };
   if (namesOf("unknown")) return { kind: "unknown", reason: `cannot tell for ${namesOf("unknown")}` };
   if (namesOf("current")) return { kind: "current" };
   return { kind: "skipped", reason: "no container whose image a restart could change" };
 }
 
-type Outdated = Extract<ContainerVerdict, { kind: "outdated" }> & { name: string };
+type Outdated = OutdatedContainer & { name: string };
 
 // Whether its outdated pods were themselves made by figwasp's restart for this very digest.
 function wasRestartedFor({ name, resolved, pods: outdated }: Outdated, pods: Pod[]): boolean {
@@ -535,6 +601,11 @@ function isRetryDue(facts: WorkloadFacts): boolean {
   return restartTimes(facts).every((time = "") => now.getTime() - Date.parse(time) >= retryIntervalMs);
 }
 
+function whyUnclear({ name, running, resolved }: Outdated): string {
+  const why = "an older index with some of the same images: the nodes may know one by either name";
+  return `${name} was restarted for ${resolved}, and its pods run ${running}, ${why}`;
+}
+
 // The likeliest cause first, from what the registry knows of the digest that the nodes pulled.
 function whyStuck({ name, running, resolved, isAbsent }: Outdated, facts: WorkloadFacts): string {
   const when = restartTimes(facts).find((time) => time !== undefined) ?? "a time that no pod tells";
@@ -544,7 +615,7 @@ function whyStuck({ name, running, resolved, isAbsent }: Outdated, facts: Worklo
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
   return (
     `${name} was restarted for ${resolved} at ${when}, and its pods run ${running}. Likely ${likely}; or somebody ` +
-    `rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask${retry}`
+    `rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask${retry}, or restart it by hand`
   );
 }
 
@@ -633,7 +704,7 @@ interface Run {
   registry: Registry;
   /** Workloads of a namespace in which there are many, and its pods by their uid, read at once. */
   crowds: Map<string, Set<Workload>>;
-  podsOfCrowds: Map<string, Promise<Map<string, Pod[]>>>;
+  podsOfCrowds: Map<string, Promise<PodsOf>>;
   /** By `namespace/name`. */
   secrets: Map<string, Promise<LoginSource>>;
   /** The docker config that is mounted, where one is. */
@@ -681,16 +752,33 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   const queue = selected.entries();
   const findings: Finding[] = [];
   let done = 0;
+  const isFollowed = (finding: Finding) => config.isWaiting && !config.isDryRun && isRestarted(finding);
+  const keep = (at: number, finding: Finding) => {
+    findings[at] = finding;
+    for (const line of reportLines(finding, config.isDryRun)) tell(line);
+  };
   const work = async () => {
     for (const [at, next] of queue) {
       const finding = "verdict" in next ? next : await converge(shared, next);
-      findings[at] = finding;
-      for (const line of reportLines(finding, config.isDryRun)) tell(line);
+      if (isFollowed(finding)) findings[at] = finding;
+      else keep(at, finding);
       progress(`${++done} of ${selected.length} workloads looked at`);
     }
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
+  // Only then: nobody's restart waits for another's rollout.
+  const followed = findings.map(async (finding, at) => {
+    if (isRestarted(finding) && isFollowed(finding)) keep(at, await follow(shared, finding));
+  });
+  await Promise.all(followed);
   return findings;
+}
+
+/** A finding of a workload that was restarted, or would be. */
+type Restarted = Finding & { of: Named; verdict: Extract<WorkloadVerdict, { kind: "restarted" }> };
+
+function isRestarted(finding: Finding): finding is Restarted {
+  return finding.verdict.kind === "restarted";
 }
 
 // What figwasp has met beside the verdicts, other than with registries.
@@ -737,27 +825,30 @@ async function selectWorkloads(shared: Run): Promise<(Selected | Finding)[]> {
   return selected;
 }
 
-// Judges a workload and restarts it where it is outdated; judges it again, once, where somebody changed it in
-// between, another figwasp perhaps.
-async function converge(shared: Run, selected: Selected, isSecondTry = false): Promise<Finding> {
+// Of a workload that is changed all the time; its controller's own notes on the status count as changes.
+const looksAtMost = 5;
+
+// Judges a workload and restarts it where it is outdated; judges it again where it was changed in between, by another
+// figwasp perhaps.
+async function converge(shared: Run, selected: Selected, look = 1): Promise<Finding> {
   const { kind, namespace, name } = selected;
   const named = { kind, namespace, name };
   try {
     const workload = selected.workload ?? (await shared.cluster.getWorkload(kind, namespace, name));
     const found = await examine(shared, workload);
     const { verdict, containers } = found;
-    const { isDryRun, isWaiting } = shared.config;
+    const { isDryRun } = shared.config;
     try {
       if (verdict.kind === "restarted" && !isDryRun) await restart(shared, workload, verdict.outdated);
     } catch (error) {
-      if (statusOf(error) === 409 && !isSecondTry) return await converge(shared, named, true);
-      return { ...failure(named, "restart", error), containers };
+      if (statusOf(error) !== 409 || look === looksAtMost) return { ...failure(named, "restart", error), containers };
+      forgetTags(shared, workload);
+      return await converge(shared, named, look + 1);
     }
     if (verdict.kind === "restarted") noteAppliers(shared, workload);
     const finding = await findReleases(shared, { of: named, ...found });
-    if (isDryRun) return finding;
-    await announce(shared, workload, finding);
-    return isWaiting ? await follow(shared, finding, named) : finding;
+    if (!isDryRun) await announce(shared, workload, finding);
+    return finding;
   } catch (error) {
     return failure(named, "read", error);
   }
@@ -768,34 +859,65 @@ function failure(of: Finding["of"], verb: string, cause: unknown): Finding {
   return { of, verdict: { kind: "failed", error }, containers: [] };
 }
 
+// Newer pods may run what the tag points to only now.
+function forgetTags({ registry }: Run, { containers }: Workload): void {
+  for (const { image } of containers) {
+    try {
+      registry.forgetTag(parseReference(image));
+    } catch {
+      // It failed before, and will again.
+    }
+  }
+}
+
 const pollMs = 500;
+const passingStatuses = new Set([429, 500, 502, 503, 504]);
 
 // Follows a restart as `kubectl rollout status` does, then looks at what the new pods run.
-async function follow(shared: Run, finding: Finding, named: Named): Promise<Finding> {
-  const { verdict, containers } = finding;
-  if (verdict.kind !== "restarted") return finding;
+async function follow(shared: Run, restarted: Restarted): Promise<Finding> {
+  const { of: named, containers } = restarted;
   let progress = "";
   try {
     for (;;) {
-      const workload = await shared.cluster.getWorkload(named.kind, named.namespace, named.name);
-      const { rollout } = workload;
-      if (rollout.failure !== undefined) throw new Error(rollout.failure);
-      if (rollout.isComplete) {
-        const after = await examine(shared, workload);
-        if (after.verdict.kind === "current") return { ...finding, verdict: { ...verdict, isRolledOut: true } };
-        if (after.verdict.kind === "not converged") return { of: named, ...after };
-        const { kind } = after.verdict;
-        throw new Error(`it has rolled out, and is ${kind === "restarted" ? "outdated again" : kind}`);
-      }
-      const line = `${subjectOf(named)}: rolling out, ${rollout.progress}`;
-      if (rollout.progress !== progress) for (const show of [shared.tell, shared.progress]) show(line);
-      progress = rollout.progress;
+      const workload = await shared.cluster.getWorkload(named.kind, named.namespace, named.name).catch(passOver);
+      if (workload?.rollout.failure !== undefined) throw new Error(workload.rollout.failure);
+      if (workload?.rollout.isComplete) return await lookAfter(shared, workload, restarted);
+      const now = workload?.rollout.progress ?? progress;
+      const line = `${subjectOf(named)}: rolling out, ${now}`;
+      if (now !== progress) for (const show of [shared.tell, shared.progress]) show(line);
+      progress = now;
       await sleep(pollMs);
     }
   } catch (error) {
     const last = progress && ` (${progress})`;
     return { ...failure(named, "follow the rollout of", `${messageOf(error)}${last}`), containers };
   }
+}
+
+// An API server that is busy, or is itself being replaced.
+function passOver(error: unknown): undefined {
+  if (!passingStatuses.has(statusOf(error) ?? 0)) throw error;
+}
+
+// What the new pods run of the containers that were outdated. The tag may have moved again since.
+async function lookAfter(shared: Run, workload: Workload, { of, verdict, ...found }: Restarted): Promise<Finding> {
+  const look = async () => {
+    const after = await examine(shared, workload);
+    const verdicts = new Map(after.containers.map((container) => [container.name, container.verdict.kind]));
+    return { after, isThere: Object.keys(verdict.outdated).every((name) => verdicts.get(name) === "current") };
+  };
+  let { after, isThere } = await look();
+  if (!isThere) {
+    forgetTags(shared, workload);
+    ({ after, isThere } = await look());
+  }
+  if (isThere) return { of, ...found, verdict: { ...verdict, isRolledOut: true } };
+  const { kind } = after.verdict;
+  if (kind !== "not converged" && kind !== "unknown") {
+    throw new Error(`it has rolled out, and is ${kind === "restarted" ? "outdated again" : kind}`);
+  }
+  await announce(shared, workload, { of, ...after });
+  return { of, ...after };
 }
 
 // The pods that count. Those of a crowd were read at once for all of it; a workload that was read again is none of it.
@@ -805,7 +927,9 @@ async function podsOf({ cluster, crowds, podsOfCrowds }: Run, workload: Workload
   const found = crowd?.has(workload)
     ? once(podsOfCrowds, namespace, () => cluster.readPods(crowd, namespace, ""))
     : cluster.readPods([workload], namespace, selector);
-  return countingPods((await found).get(uid) ?? []);
+  const pods = (await found).get(uid) ?? [];
+  if (pods instanceof Error) throw pods;
+  return countingPods(pods);
 }
 
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };

@@ -30,6 +30,7 @@ export function toWorkload(kind: Kind, object: AnyWorkload) {
   const containers = [...(template?.spec?.initContainers ?? []), ...(template?.spec?.containers ?? [])];
   const isObserved = (status?.observedGeneration ?? 0) >= (metadata?.generation ?? 0);
   const replicas = kind === "daemonset" ? (status?.desiredNumberScheduled ?? 0) : (spec?.replicas ?? 1);
+  const partition = spec?.updateStrategy?.rollingUpdate?.partition ?? 0;
   return {
     kind,
     namespace: metadata?.namespace ?? "",
@@ -40,7 +41,9 @@ export function toWorkload(kind: Kind, object: AnyWorkload) {
     isPaused: spec?.paused ?? false,
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",
     replicas,
-    rollout: rolloutOf(kind, object, { isObserved, wanted: replicas }),
+    /** Pods of a StatefulSet that a rollout leaves on the older template. */
+    partition,
+    rollout: rolloutOf(kind, object, { isObserved, wanted: replicas, kept: partition }),
     /** In the API's query form: `app=api,tier in (a,b)`. */
     selector: toSelector(spec?.selector ?? {}),
     /** What the controller calls the newest template; a DaemonSet does not say. */
@@ -73,11 +76,10 @@ export interface Rollout {
 
 function rolloutOf(
   kind: Kind,
-  { spec, status }: AnyWorkload,
-  { isObserved, wanted }: { isObserved: boolean; wanted: number },
+  { status }: AnyWorkload,
+  { isObserved, wanted, kept }: { isObserved: boolean; wanted: number; kept: number },
 ): Rollout {
   const isDaemonSet = kind === "daemonset";
-  const kept = spec?.updateStrategy?.rollingUpdate?.partition ?? 0; // of a StatefulSet, on the older template
   const updated = (isDaemonSet ? status?.updatedNumberScheduled : status?.updatedReplicas) ?? 0;
   const ready = kind === "statefulset" ? status?.readyReplicas : status?.availableReplicas;
   const available = (isDaemonSet ? status?.numberAvailable : ready) ?? 0;

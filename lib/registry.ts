@@ -76,6 +76,11 @@ export class Registry {
     });
   }
 
+  /** Has the tag resolved anew the next time. */
+  forgetTag(reference: Reference): void {
+    for (const repository of this.#repositories.values()) repository.forgetTag(reference);
+  }
+
   endpointsOf(registry: string): Promise<Endpoint[]> {
     return once(this.#endpoints, registry, async () => {
       const endpoints = await this.#hosts.endpointsOf(registry);
@@ -135,6 +140,11 @@ export class Repository {
       this.#registry.resolvers.set(`${nameOf(this.#reference)}@${digest}`, this);
       return digest;
     });
+  }
+
+  /** Where it is about this repository, the tag is asked for anew the next time. */
+  forgetTag(reference: Reference): void {
+    if (nameOf(reference) === nameOf(this.#reference)) this.#tagDigests.delete(reference.tag);
   }
 
   /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the

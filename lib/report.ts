@@ -3,7 +3,7 @@
  * compared and why; or one JSON document, whose schema is docs/report.schema.json.
  */
 import { createHash } from "node:crypto";
-import type { Finding } from "../figwasp.ts";
+import type { Finding, OutdatedContainer } from "../figwasp.ts";
 import { RELEASE } from "./config.ts";
 import type { Release } from "./release.ts";
 import { printable, quote } from "./text.ts";
@@ -37,10 +37,14 @@ export function describeContainer(container: Finding["containers"][number]): str
   const { verdict } = container;
   const release = describeRelease(container.release);
   const digests = [
-    ...(verdict.kind === "outdated" ? [`running ${verdict.running} ${shareOf(verdict, container)}`] : []),
+    ...(verdict.kind === "outdated" ? [`running ${runningOf(verdict)} ${shareOf(verdict, container)}`] : []),
     ...("resolved" in verdict ? [`resolved ${verdict.resolved}${release && ` (${release})`}`] : []),
   ];
   return [verdict.kind, ...digests, ...remarksOf(container)].join(", ");
+}
+
+function runningOf({ running, alsoRunning = [] }: OutdatedContainer): string {
+  return [running, ...alsoRunning].join(" and ");
 }
 
 /** How many pods run the outdated digest: `in 1 of 2 pods`. */
@@ -169,9 +173,8 @@ export function toEvent({ of, verdict, containers }: Finding, uid: string, at: D
   });
   const message = printable(isRestart ? changes.join("; ") : verdict.reason);
   // Each restart is news. That the nodes still pull something else is found at each run, and is one Event.
-  const unique = isRestart
-    ? at.getTime().toString(16)
-    : createHash("sha256").update(message).digest("hex").slice(0, 16);
+  const news = isRestart ? at.toISOString() : message;
+  const unique = createHash("sha256").update(`${uid} ${news}`).digest("hex").slice(0, 16);
   const time = `${at.toISOString().slice(0, 19)}Z`;
   return {
     metadata: { name: `${of.name.slice(0, 200)}.figwasp-${unique}`, namespace: of.namespace },

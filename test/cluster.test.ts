@@ -173,6 +173,7 @@ describe("Cluster.getWorkload()", () => {
       isPaused: false,
       isOnDelete: false,
       replicas: 2,
+      partition: 0,
       rollout: { isComplete: false, progress: "0 of 2 pods updated, 0 available", failure: undefined },
       selector: "app=api",
       revision: "12",
@@ -349,8 +350,8 @@ describe("Cluster.readPods()", () => {
     const all = workloads.map((changes) => aWorkload({ uid: "u1", ...changes }));
     return (await connect()).readPods(all, "shop", "app=api");
   };
-  const namesOf = (found: Map<string, Pod[]>) =>
-    [...found].map(([uid, pods]) => [uid, pods.map(({ name }) => name)].flat());
+  const namesOf = (found: Map<string, Pod[] | Error>) =>
+    [...found].map(([uid, pods]) => [uid, pods instanceof Error ? pods.message : pods.map(({ name }) => name)].flat());
   const list = (...items: object[]) => ({ items, metadata: {} });
   const pods = "GET /api/v1/namespaces/shop/pods";
   const pod = (name: string, owner: string, hash?: string) => {
@@ -374,6 +375,25 @@ describe("Cluster.readPods()", () => {
     assert.match(stub.requests[0]?.headers.accept ?? "", /as=PartialObjectMetadataList/);
     assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
     assert.deepEqual(namesOf(await read({ revision: "3" })), [["u1"]]);
+  });
+
+  it("takes none where nothing says which ReplicaSet or revision is the newest", async (t) => {
+    const bare = { metadata: { uid: "rs1", ...controller("u1") } };
+    await serveApi(t, { [`GET ${apps}/replicasets`]: list(bare), [pods]: list(pod("a", "rs1"), pod("b", "u1")) });
+    assert.deepEqual(namesOf(await read({ revision: "" })), [["u1"]]);
+    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "" })), [["u1"]]);
+  });
+
+  it("gives the error of a list to the kind that needs it, and to no other", async (t) => {
+    await serveApi(t, {
+      [`GET ${apps}/controllerrevisions`]: { code: 403, message: "no" },
+      [pods]: list(pod("a", "u2", "db-1")),
+    });
+    const found = await read({ kind: "daemonset" }, { kind: "statefulset", uid: "u2", revision: "db-1" });
+    assert.deepEqual(namesOf(found), [
+      ["u1", `GET ${apps}/controllerrevisions returned 403: no`],
+      ["u2", "a"],
+    ]);
   });
 
   it("takes those of the revision that a StatefulSet names", async (t) => {
@@ -551,6 +571,17 @@ describe("Cluster.annotateTemplate()", () => {
     const put = { code: 403, message: "cannot update" };
     await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: put });
     await assert.rejects(annotate(), { message: `PATCH ${path} returned 403: ${denied.message}` });
+  });
+
+  it("says that patch is forbidden where get is forbidden too", async (t) => {
+    await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: { code: 403, message: "cannot get" } });
+    await assert.rejects(annotate(), { message: `PATCH ${path} returned 403: ${denied.message}` });
+  });
+
+  it("fails where the API server keeps no note of the restart, for each run would make another", async (t) => {
+    await serveApi(t, { [`PATCH ${path}`]: object("8") });
+    const message = `PATCH ${path}: the pod template has no annotation b now, something takes it out again`;
+    await assert.rejects(annotate(), { message });
   });
 
   it("passes on a conflict and any other refusal", async (t) => {

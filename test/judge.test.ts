@@ -21,8 +21,9 @@ import { digestOf } from "./support/registry.ts";
 const resolved = (explained: Partial<Record<keyof Explanation, string[]>> = {}): Lookup => {
   const of = (key: keyof Explanation) => (explained[key] ?? []).map(digestOf);
   const failures = new Map(of("failures").map((found) => [found, new Error("no answer")]));
-  const [children, configs, equivalent, absent] = [of("children"), of("configs"), of("equivalent"), of("absent")];
-  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, absent, failures };
+  const [children, configs, equivalent] = [of("children"), of("configs"), of("equivalent")];
+  const [partial, absent] = [of("partial"), of("absent")];
+  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, partial, absent, failures };
 };
 const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
 const imageId = (word: string): Running => ({ digest: digestOf(word), isImageId: true });
@@ -98,8 +99,17 @@ describe("judgeContainer()", () => {
 
   it("names both digests and every outdated pod", () => {
     const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ absent: ["old"] }));
-    const digests = { running: digestOf("old"), resolved: digestOf("new") };
-    assert.deepEqual(judgeContainer(given), { kind: "outdated", ...digests, pods: ["p1", "p3"], isAbsent: true });
+    const digests = { running: digestOf("old"), alsoRunning: [digestOf("older")], resolved: digestOf("new") };
+    const told = { pods: ["p1", "p3"], isAbsent: true, isPartial: false };
+    assert.deepEqual(judgeContainer(given), { kind: "outdated", ...digests, ...told });
+  });
+
+  it("finds partial what all its pods run, of which the tag has some images still", () => {
+    const isPartial = (...partial: string[]) => {
+      const verdict = judgeContainer(facts([[running("old")], [running("older")]], resolved({ partial })));
+      return verdict.kind === "outdated" && verdict.isPartial;
+    };
+    assert.deepEqual([isPartial("old"), isPartial("old", "older")], [false, true]);
   });
 });
 
@@ -153,7 +163,7 @@ describe("judgeWorkload()", () => {
       verdict.reason,
       /Likely they pull through a mirror or cache that still serves an older image; or a proxy/,
     );
-    assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL$/);
+    assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL, or restart it by hand$/);
   });
 
   it("says so where no pod tells when it was restarted, and does not advise what is set already", () => {
@@ -165,6 +175,14 @@ describe("judgeWorkload()", () => {
     assert(verdict.kind === "not converged");
     assert.match(verdict.reason, /^app was restarted for sha256:\w+ at a time that no pod tells, and its pods run/);
     assert.doesNotMatch(verdict.reason, /FIGWASP_RETRY_INTERVAL/);
+  });
+
+  it("cannot tell where the pods come from that restart, and the tag has some of their images still", () => {
+    const verdict = judge({ app: { ...outdated, isPartial: true } }, again, 1);
+    assert(verdict.kind === "unknown");
+    assert.match(verdict.reason, /^app was restarted for sha256:\w+, and its pods run sha256:\w+, an older index with/);
+    assert.equal(judge({ app: { ...outdated, isPartial: true }, web: outdated }, again).kind, "restarted");
+    assert.equal(judge({ app: { ...outdated, isPartial: true }, web: failed }, again).kind, "failed");
   });
 
   it("names a rewriting proxy first where the repository does not have the running digest", () => {
@@ -219,7 +237,16 @@ describe("judgeWithoutPods()", () => {
     ["a settled workload", {}, undefined],
     ["a paused Deployment", { isPaused: true }, "skipped", /kubectl rollout resume/],
     ["one that replaces pods on deletion alone", { isOnDelete: true }, "skipped", /OnDelete: delete its pods/],
-    ["one scaled to zero", { replicas: 0 }, "skipped", /scaled to zero/],
+    ["one scaled to zero", { replicas: 0 }, "skipped", /^scaled to zero/],
+    ["a DaemonSet for no node", { kind: "daemonset", replicas: 0 }, "skipped", /^no node wants a pod of it/],
+    [
+      "one whose partition keeps every pod",
+      { kind: "statefulset", partition: 2 },
+      "skipped",
+      /its partition of 2 keeps all 2 pods/,
+    ],
+    ["one whose partition keeps some", { kind: "statefulset", partition: 1 }, undefined],
+    ["a paused one that nobody has seen", { isPaused: true, isObserved: false }, "skipped", /resume/],
     ["one whose controller has not seen the template", { isObserved: false }, "waiting", /has not seen/],
   ];
   for (const [what, changes, kind, reason = /(?:)/] of rows) {

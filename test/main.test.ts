@@ -44,13 +44,15 @@ interface Scene {
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
   onPods?: () => void;
+  /** At each look at the workload after the PATCH. */
+  onRead?: () => void;
   onEvent?: () => void;
   /** `verb resource` of what a SelfSubjectAccessReview denies. */
   denied?: string[];
   argv?: string[];
   env?: Record<string, string>;
   /** By name of the workload; those of `pods` where it is not there. */
-  podsOf?: Record<string, Pod[]>;
+  podsOf?: Record<string, Pod[] | Error>;
   terminal?: Terminal;
   /** The test that has planted credentials, which finds them in what is printed and written. */
   t?: TestContext;
@@ -81,6 +83,7 @@ async function run({
   secrets = {},
   onPatch = () => {},
   onPods = () => {},
+  onRead = () => {},
   onEvent = () => {},
   denied = [],
   argv = [],
@@ -105,6 +108,7 @@ async function run({
     namespace: "shop",
     getWorkload: async (kind, namespace, name) => {
       if (name === "lost") throw new HttpError(404, "not found");
+      if (outcome.patches.length > 0) onRead();
       const rollout = outcome.patches.length > 0 && (rollouts.length > 1 ? rollouts.shift() : rollouts[0]);
       return aWorkload({ kind, namespace, name, ...workload, ...(rollout && { rollout }) });
     },
@@ -297,7 +301,7 @@ describe("main()", () => {
       const rollouts = [state, { ...state, isComplete: true }];
       const scene = { workload, pods: [podOf("v1")], newPods: [podOf("v2")], rollouts, terminal, argv: ["--wait"] };
       const { lines, progress } = await run(scene);
-      assert.equal(progress[1], "deployment shop/api: rolling out, 1 of 2 pods updated, 0 available");
+      assert.equal(progress.at(-1), "deployment shop/api: rolling out, 1 of 2 pods updated, 0 available");
       assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app; it has rolled out");
     });
 
@@ -500,6 +504,60 @@ describe("main()", () => {
       const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
       assert.equal(code, 1);
       assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is waiting$/);
+    });
+
+    it("restarts all before it follows any", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const names = ["a", "b", "c", "d", "e"];
+      const listed = { deployment: () => names.map((name) => ({ name, uid: name })) };
+      const podsOf = Object.fromEntries(names.map((name) => [name, [podOf("v1")]]));
+      const order: string[] = [];
+      const seen = { onPatch: () => void order.push("patch"), onRead: () => void order.push("read") };
+      await run({ workload, podsOf, listed, rollouts: [done], ...seen, env: { FIGWASP_WAIT: "true" } });
+      assert.deepEqual(order.slice(0, 6), ["patch", "patch", "patch", "patch", "patch", "read"]);
+    });
+
+    it("takes the new pods for right that run what the tag points to by then", async (t) => {
+      const { stub, workload } = await aRegistry(t, "v2");
+      const onPatch = () => void stub.manifests.set("latest", imageOf("v3"));
+      const newPods = [{ ...podOf("v3"), annotations: restartedFor }];
+      const scene = { workload, pods: [podOf("v1")], newPods, rollouts: [done], onPatch, env: waiting };
+      const { code, lines } = await run(scene);
+      assert.equal(code, 0);
+      assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app; it has rolled out");
+    });
+
+    it("asks for no more of the other containers than a run without it", async (t) => {
+      const { stub } = await aRegistry(t, "v2");
+      const image = `${stub.host}/app:latest`;
+      const workload = { containers: ["app", "dev"].map((name) => ({ name, image })) };
+      const imported = { name: "dev", pullPolicy: "Always", imageID: `x/import-2026-01-01@${digestOf("i")}` };
+      const both = (pod: Pod): Pod => ({ ...pod, containers: [...pod.containers, imported] });
+      const scene = { workload, pods: [both(podOf("v1"))], newPods: [both(podOf("v2"))], rollouts: [done] };
+      assert.deepEqual([(await run(scene)).code, (await run({ ...scene, env: waiting })).code], [0, 0]);
+    });
+
+    it("goes on where the API server is busy for a moment", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const answers = [429, 503];
+      const onRead = () => {
+        const status = answers.shift();
+        if (status) throw new HttpError(status, "busy");
+      };
+      const scene = { workload, pods: [podOf("v1")], newPods: [podOf("v2")], rollouts: [done], onRead, env: waiting };
+      assert.equal((await run(scene)).code, 0);
+      answers.push(403);
+      assert.equal((await run(scene)).code, 1);
+    });
+
+    it("tells in an Event too that a restart did not help", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const newPods = [{ ...podOf("v1"), annotations: restartedFor }];
+      const { events } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
+      assert.deepEqual(
+        events.map(({ reason }) => reason),
+        ["Restarted", "NotConverged"],
+      );
     });
 
     it("fails where the tag has moved again in the meantime, and says so", async (t) => {
@@ -771,18 +829,29 @@ describe("main()", () => {
     assert.match(lines[0] ?? "", /failed, Cannot parse image "Not\/An\/Image:"/);
   });
 
-  it("judges again, once, where the Deployment changed in between", async (t) => {
+  it("judges again by what the tag points to then, where another has restarted it in between", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v2");
+    const onPatch = () => {
+      stub.manifests.set("latest", imageOf("v3"));
+      throw new HttpError(409, "the object has been modified");
+    };
+    const { code, patches, lines } = await run({ workload, pods: [podOf("v1")], newPods: [podOf("v3")], onPatch });
+    assert.deepEqual([code, patches.length], [0, 1]);
+    assert.equal(lines.at(-1), "deployment shop/api: current, nothing to do");
+  });
+
+  it("judges again where the Deployment changed in between, five times at most", async (t) => {
     const { stub, workload } = await aRegistry(t, "v2");
     let conflicts = 1;
     const onPatch = () => {
       if (conflicts-- > 0) throw new HttpError(409, "the object has been modified");
     };
     const { code, patches } = await run({ workload, pods: [podOf("v1")], onPatch });
-    assert.deepEqual([code, patches.length, stub.lines().filter((line) => line.startsWith("HEAD")).length], [0, 2, 1]);
+    assert.deepEqual([code, patches.length, stub.lines().filter((line) => line.startsWith("HEAD")).length], [0, 2, 2]);
 
-    conflicts = 2;
+    conflicts = 5;
     const again = await run({ workload, pods: [podOf("v1")], onPatch });
-    assert.deepEqual([again.code, again.patches.length], [1, 2]);
+    assert.deepEqual([again.code, again.patches.length], [1, 5]);
     const reason = "Cannot restart deployment shop/api: the object has been modified";
     assert.equal(again.lines.at(-1), `deployment shop/api: failed, ${reason}`);
   });
@@ -858,6 +927,16 @@ describe("main() and many workloads", () => {
     };
     const { podLists } = await run({ workload, pods: [podOf("v2")], podsOf, listed, onPatch, argv: ["--all"] });
     assert.deepEqual(podLists, ["shop by ", "shop by app=api"]);
+  });
+
+  it("fails for those alone whose revisions may not be read", async (t) => {
+    const { workload } = await aRegistry(t, "v1");
+    const listed = { deployment: () => crowd("shop", 8) };
+    const podsOf = { "api-3": new HttpError(403, "cannot list controllerrevisions") };
+    const { code, lines } = await run({ workload, pods: [podOf("v1")], podsOf, listed, argv: ["--all"] });
+    assert.equal(code, 1);
+    assert.equal(lines.at(-1), "8 workloads: 7 current, 1 failed");
+    assert(lines.some((line) => line.includes("Cannot read deployment shop/api-3: cannot list controllerrevisions")));
   });
 
   it("fails for each where the pods may not be read, and asks once", async () => {

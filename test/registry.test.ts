@@ -305,7 +305,7 @@ describe("Registry and its hosts folder", () => {
 });
 
 describe("lookUp()", () => {
-  const nothing = { children: [], configs: [], equivalent: [], absent: [], failures: new Map() };
+  const nothing = { children: [], configs: [], equivalent: [], partial: [], absent: [], failures: new Map() };
 
   it("does not look into the index when every pod runs the tag's digest", async (t) => {
     const stub = await serveRegistry(t);
@@ -512,6 +512,18 @@ describe("lookUp()", () => {
       assert.match(lookup.reason, /^Cannot resolve .*: the index sha256:\w+ has children without digests$/);
     });
   }
+
+  it("finds partial an older index of which one platform's image has changed", async (t) => {
+    const stub = await serveRegistry(t);
+    const same = stub.put("same", imageOf("a"));
+    const was = stub.put("was", indexOf([same, amd], [stub.put("old", imageOf("b")), arm]));
+    stub.put("latest", indexOf([same, amd], [stub.put("new", imageOf("c")), arm]));
+    const other = stub.put("other", indexOf([stub.put("x", imageOf("x")), amd]));
+    const pods = [was, other].map((digest) => ({ digest, isImageId: false }));
+    const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual([lookup.partial, lookup.equivalent], [[was], []]);
+  });
 
   it("finds other content where what runs is of a type that cannot be read any more", async (t) => {
     const stub = await serveRegistry(t);

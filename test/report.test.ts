@@ -96,6 +96,15 @@ describe("reportLines()", () => {
 });
 
 describe("toEvent()", () => {
+  it("has a name of its own for each workload", () => {
+    const restarted: Finding["verdict"] = { kind: "restarted", outdated: { app: digestOf("new") } };
+    const at = new Date();
+    const named = (kind: "deployment" | "statefulset", uid: string) => {
+      return toEvent({ of: { ...of, kind }, verdict: restarted, containers: [] }, uid, at)?.metadata.name;
+    };
+    assert.notEqual(named("deployment", "u1"), named("statefulset", "u2"));
+  });
+
   it("keeps the message within what the API takes, in bytes and in whole characters", () => {
     const release = { version: "é".repeat(64), revision: "😀".repeat(32) };
     const containers = Array.from({ length: 4 }, () => ({ ...container(verdicts.outdated), release }));
@@ -134,6 +143,7 @@ describe("toDocument()", () => {
             resolved: digestOf("new"),
             pods: ["p1"],
             isAbsent: false,
+            isPartial: false,
           },
         ],
       },

@@ -14,6 +14,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     isOnDelete: false,
     rollout: { isComplete: true, progress: "2 of 2 pods updated, 2 available", failure: undefined },
     replicas: 2,
+    partition: 0,
     selector: "app=api",
     revision: "2",
     annotations: {},
@@ -42,7 +43,14 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
 
 export const verdicts = {
   current: { kind: "current", resolved: digestOf("new"), isEquivalent: false },
-  outdated: { kind: "outdated", running: digestOf("old"), resolved: digestOf("new"), pods: ["p1"], isAbsent: false },
+  outdated: {
+    kind: "outdated",
+    running: digestOf("old"),
+    resolved: digestOf("new"),
+    pods: ["p1"],
+    isAbsent: false,
+    isPartial: false,
+  },
   unknown: { kind: "unknown", reason: "who knows" },
   skipped: { kind: "skipped", reason: "pinned by digest" },
   failed: { kind: "failed", error: new Error("no answer") },
