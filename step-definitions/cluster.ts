@@ -82,6 +82,7 @@ function second({ otherImage }: FigwaspWorld, first: V1Container | undefined): V
 
 When("the Deployment is paused and figwasp runs", async function (this: FigwaspWorld) {
   await this.kubectl("rollout", "pause", "deployment/my-app");
+  await this.remember(); // pausing it is a change too
   await this.run();
 });
 
@@ -142,7 +143,7 @@ When("every pod fails and is replaced, and the failed ones stay listed", async f
 // --- What became of them ---
 
 Then("the same pods keep running", async function (this: FigwaspWorld) {
-  assert.deepEqual(await this.podUids(), this.podsBefore);
+  assert.deepEqual(await this.standing(), this.standingBefore);
 });
 
 Then("there has been no rollout", async function (this: FigwaspWorld) {

@@ -74,9 +74,9 @@ When("figwasp runs by the manifests of figwasp v1", async function (this: Figwas
 
 Then("another run of figwasp starts no rollout", async function (this: FigwaspWorld) {
   await this.rolledOut();
-  const before = { pods: await this.podUids(), rollouts: await this.rollouts() };
+  const before = await this.standing();
   assertRun(await this.run(), 0, "current, nothing to do");
-  assert.deepEqual({ pods: await this.podUids(), rollouts: await this.rollouts() }, before);
+  assert.deepEqual(await this.standing(), before);
 });
 
 Then("figwasp succeeds and says {string}", function (this: FigwaspWorld, words: string) {

@@ -40,6 +40,14 @@ export interface Workload {
   pod?: (spec: V1PodSpec) => void;
 }
 
+type Named = Required<Pick<Workload, "kind" | "name" | "namespace">>;
+
+/** Of the scenario's workloads: the pods that run, and how often the API server has seen each changed. */
+export interface Standing {
+  pods: string[];
+  generations: string[];
+}
+
 /** How figwasp is put into the cluster. */
 export interface Installation {
   /** Manifests or kustomizations, seen from the root of the repository. */
@@ -88,9 +96,9 @@ export class FigwaspWorld extends World {
   readonly runs: Run[] = [];
   /** What figwasp's manifests have made, in a scenario that looks at it. */
   readonly installed: KubernetesObject[] = [];
-  readonly #workloads: Required<Pick<Workload, "kind" | "name" | "namespace">>[] = [];
+  readonly #workloads: Named[] = [];
   /** As found when the scenario's own part began. */
-  #podsBefore: string[] = [];
+  #standingBefore: Standing = { pods: [], generations: [] };
   readonly #revisionsBefore = new Map<string, number>();
   readonly #undo: (() => Promise<unknown>)[] = [];
 
@@ -212,18 +220,24 @@ export class FigwaspWorld extends World {
   }
 
   async remember(): Promise<void> {
-    this.#podsBefore = await this.podUids();
     for (const { name } of this.#workloads) this.#revisionsBefore.set(name, await this.#revision(name));
+    this.#standingBefore = await this.standing();
   }
 
-  get podsBefore(): string[] {
-    return this.#podsBefore;
+  get standingBefore(): Standing {
+    return this.#standingBefore;
   }
 
-  /** Of the pods that run in the scenario's namespace. */
-  async podUids(): Promise<string[]> {
+  /** How the workloads stand. The API server counts a change within the request that makes it; the pods follow later. */
+  async standing(): Promise<Standing> {
     const running = (await this.#pods()).filter(({ status }) => status?.phase === "Running");
-    return running.map(({ metadata }) => metadata?.uid ?? "").toSorted();
+    const pods = running.map(({ metadata }) => metadata?.uid ?? "").toSorted();
+    const generations: string[] = [];
+    for (const workload of this.#workloads) {
+      const { metadata } = await this.#read(workload);
+      generations.push(`${workload.name} ${metadata?.generation}`);
+    }
+    return { pods, generations };
   }
 
   async podNames(): Promise<string[]> {
@@ -246,13 +260,24 @@ export class FigwaspWorld extends World {
     const workload = this.#workloads.find((each) => each.name === name);
     assert(workload, `the scenario has no workload ${name}`);
     const { kind, namespace } = workload;
-    const list = this.$`kubectl get ${kind}/${name} --namespace ${namespace} --output json`;
-    const { metadata } = await list.json<V1Deployment>();
+    const { metadata } = await eventually(() => this.#readObserved(workload));
     if (kind === "Deployment") return Number(metadata?.annotations?.["deployment.kubernetes.io/revision"] ?? "0");
     const selector = `app=${name}`;
     const revisions = this.$`kubectl get controllerrevisions --selector ${selector} -n ${namespace} --output json`;
     const { items } = await revisions.json<{ items: V1ControllerRevision[] }>();
     return Math.max(0, ...items.map(({ revision }) => revision));
+  }
+
+  // Its controller writes the revision of a template before it says that it has seen it.
+  async #readObserved(workload: Named): Promise<V1Deployment> {
+    const read = await this.#read(workload);
+    const { metadata: { generation = NaN } = {}, status: { observedGeneration = 0 } = {} } = read;
+    assert(observedGeneration >= generation, `the controller has not seen the newest template of ${workload.name}`);
+    return read;
+  }
+
+  async #read({ kind, name, namespace }: Named): Promise<V1Deployment> {
+    return this.$`kubectl get ${kind}/${name} --namespace ${namespace} --output json`.json<V1Deployment>();
   }
 
   // --- The client ---
