@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { type DataTable, defineParameterType, Then, When } from "@cucumber/cucumber";
+import type { V1Deployment } from "@kubernetes/client-node";
+import type { AuditEvent } from "./support/environment.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 defineParameterType({ name: "kind", regexp: /Deployment|StatefulSet|DaemonSet/ });
@@ -120,14 +122,37 @@ Then("the API server was asked for exactly this:", async function (this: Figwasp
 });
 
 Then("the change is of two annotations of the pod template", async function (this: FigwaspWorld) {
-  const changes = (await this.audit()).filter(({ objectRef }) => objectRef?.resource !== "events");
-  const writes = changes.filter(({ verb }) => verb !== "get" && verb !== "list");
-  const accepted = writes.filter(({ responseStatus }) => responseStatus.code < 300);
-  const [write] = accepted;
-  assert(write && accepted.length === 1, "there should be one change");
-  const { spec } = write.requestObject as { spec: { template: { metadata: { annotations: object } } } };
-  const { annotations } = spec.template.metadata;
+  const { verb, requestObject } = await theOneChange(this);
+  const written = requestObject as V1Deployment;
+  const { annotations = {} } = written.spec?.template.metadata ?? {};
   assert.deepEqual(Object.keys(annotations).toSorted(), ["figwasp/restarted-for", "kubectl.kubernetes.io/restartedAt"]);
-  const patch = { metadata: { annotations } };
-  if (write.verb === "patch") assert.deepEqual(spec, { template: patch });
+  const { resourceVersion = "" } = written.metadata ?? {};
+  assert.notEqual(resourceVersion, "", "it would be made whatever the Deployment has become");
+  const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
+  if (verb === "patch") assert.deepEqual(written, patch);
+  else assert.deepEqual(whatIsWanted(written), whatIsWanted(annotated(this.objectBefore("my-app"), annotations)));
 });
+
+// Events only tell of it.
+async function theOneChange(world: FigwaspWorld): Promise<AuditEvent> {
+  const events = (await world.audit()).filter(({ objectRef }) => objectRef?.resource !== "events");
+  const writes = events.filter(({ verb }) => verb !== "get" && verb !== "list");
+  const [write, ...more] = writes.filter(({ responseStatus }) => responseStatus.code < 300);
+  assert(write && more.length === 0, "there should be one change");
+  return write;
+}
+
+function annotated(object: V1Deployment, annotations: Record<string, string>): V1Deployment {
+  const copy = structuredClone(object);
+  Object.assign(copy.spec?.template.metadata ?? {}, { annotations });
+  return copy;
+}
+
+// Without what the API server keeps of it.
+function whatIsWanted(object: V1Deployment): V1Deployment {
+  const copy = structuredClone(object);
+  delete copy.status;
+  delete copy.metadata?.managedFields;
+  delete copy.metadata?.resourceVersion;
+  return copy;
+}

@@ -100,6 +100,7 @@ export class FigwaspWorld extends World {
   /** As found when the scenario's own part began. */
   #standingBefore: Standing = { pods: [], generations: [] };
   readonly #revisionsBefore = new Map<string, number>();
+  readonly #objectsBefore = new Map<string, V1Deployment>();
   readonly #undo: (() => Promise<unknown>)[] = [];
 
   async open(environment: Environment, namespace: string): Promise<void> {
@@ -220,8 +221,15 @@ export class FigwaspWorld extends World {
   }
 
   async remember(): Promise<void> {
-    for (const { name } of this.#workloads) this.#revisionsBefore.set(name, await this.#revision(name));
+    for (const workload of this.#workloads) {
+      this.#revisionsBefore.set(workload.name, await this.#revision(workload.name));
+      this.#objectsBefore.set(workload.name, await this.#read(workload));
+    }
     this.#standingBefore = await this.standing();
+  }
+
+  objectBefore(name: string): V1Deployment {
+    return this.#objectsBefore.get(name) ?? assert.fail(`the scenario has no workload ${name}`);
   }
 
   get standingBefore(): Standing {
