@@ -44,7 +44,15 @@ Feature: Follow images in private registries
       And an image that says "v2" is pushed under the same tag
       When figwasp runs as a Job that has a docker config and no right to read Secrets
       Then the client comes to hear "v2"
-      And figwasp has read no Secret
+      And figwasp may read no Secret
+      And the API server was asked for exactly this:
+        | get    | deployments |
+        | list   | replicasets |
+        | list   | pods        |
+        | get    | secrets     |
+        | list   | secrets     |
+        | patch  | deployments |
+        | create | events      |
 
   Rule: A credential is for its registry, and for the token server that belongs to it
 

@@ -211,12 +211,6 @@ async function bearersAt(server: { log: () => Promise<string[]> }): Promise<{ as
   return { asked, given: [...new Set(given.map(agentOf))] };
 }
 
-Then("figwasp has read no Secret", async function (this: FigwaspWorld) {
-  const asked = (await this.audit()).filter(({ objectRef }) => objectRef?.resource === "secrets");
-  const answered = asked.filter(({ responseStatus }) => responseStatus.code < 300);
-  assert.deepEqual(answered, []);
-});
-
 Then("figwasp has asked the mirror, and not the registry behind it", async function (this: FigwaspWorld) {
   assert(this.mirror, "the scenario has no mirror");
   const asked = async (registry: { log: () => Promise<string[]> }) =>
