@@ -20,19 +20,29 @@ Before({ name: "a namespace of its own" }, async function (this: FigwaspWorld) {
 });
 
 After({ name: "no run of figwasp failed unnoticed" }, async function (this: FigwaspWorld, { result }) {
-  const unnoticed = this.runs.find((run) => run.exitCode !== 0 && !run.isAsserted);
-  const written = await this.audit();
-  const leaks = await this.leaks();
-  const mistakes = await this.mistakesInDocument();
-  if (result?.status === Status.FAILED || unnoticed) await this.attachEvidence();
-  await this.close();
-  const needless = [...this.needlessSecrets(written), ...written.filter((event) => !isNeeded(event))];
+  let isWell = false;
+  try {
+    await assertPromises(this);
+    isWell = result?.status !== Status.FAILED;
+  } finally {
+    try {
+      if (!isWell) await this.attachEvidence();
+    } finally {
+      await this.close();
+    }
+  }
+});
+
+async function assertPromises(world: FigwaspWorld): Promise<void> {
+  const written = await world.audit();
+  const needless = [...world.needlessSecrets(written), ...written.filter((event) => !isNeeded(event))];
   const asked = needless.map(({ verb, requestURI, responseStatus: { code } }) => `${verb} ${requestURI}: ${code}`);
-  const nothing = { asked: [], leaks: [], mistakes: "" };
-  assert.deepEqual({ asked, leaks, mistakes }, nothing, "figwasp did what its promises exclude");
+  const found = { asked, leaks: await world.leaks(), mistakes: await world.mistakesInDocument() };
+  assert.deepEqual(found, { asked: [], leaks: [], mistakes: "" }, "figwasp did what its promises exclude");
+  const unnoticed = world.runs.find((run) => run.exitCode !== 0 && !run.isAsserted);
   if (unnoticed)
     throw new Error(`figwasp ended with ${unnoticed.exitCode}, and no step expected it:\n${unnoticed.log}`);
-});
+}
 
 // Promised for every run in every situation: nothing is written but a workload, by PATCH, or by PUT under figwasp v1's
 // Role, and an Event that says so; the doctor asks what it may do.

@@ -12,6 +12,7 @@ import { betrays, type Credential, createCredential, dockerConfig } from "./cred
 import type { PrivateRegistry } from "./private-registry.ts";
 import type { HostsFolder, LocalRegistry } from "./registry.ts";
 import { ofFigwasp, Server, type ServerOptions } from "./server.ts";
+import { parseObject } from "../../lib/transport.ts";
 import { mistakesIn } from "../../test/support/schema.ts";
 import { shell } from "./shell.ts";
 
@@ -111,8 +112,11 @@ export class FigwaspWorld extends World {
     await this.createNamespace(namespace);
   }
 
+  /** Deletes what the scenario has made, newest first, and throws what could not be deleted when the rest is. */
   async close(): Promise<void> {
-    for (const undo of this.#undo.toReversed()) await undo();
+    const failures: unknown[] = [];
+    for (const undo of this.#undo.toReversed()) await undo().catch((error: unknown) => failures.push(error));
+    if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("; "));
   }
 
   atTheEnd(undo: () => Promise<unknown>): void {
@@ -310,7 +314,9 @@ export class FigwaspWorld extends World {
     const $ = shell({ cwd: root, env: this.#env() });
     const limits = ["--client-timeout=5s", "--timeout=20s"];
     const run = $`npx tsx figwasp.ts --all -n ${this.#namespace} --dry-run -o json ${limits}`;
-    return mistakesIn(JSON.parse((await run.nothrow()).stdout));
+    const { stdout, stdall } = await run.nothrow();
+    const document = parseObject(Buffer.from(stdout));
+    return document ? mistakesIn(document) : `it is no JSON: ${stdall}`;
   }
 
   #named(): Record<string, string> {
