@@ -51,7 +51,8 @@ export class LocalRegistry {
   readonly clusterUrl: string;
   /** The host in image names, and the address from this machine: `localhost:PORT`. */
   readonly host: string;
-  readonly #name: string;
+  /** The container's, unique on this machine. */
+  readonly name: string;
   readonly #container: StartedTestContainer;
   #stopped: Promise<unknown> | undefined;
   readonly #network: string;
@@ -73,7 +74,7 @@ export class LocalRegistry {
 
   private constructor({ name, network, port, container }: Started) {
     this.#network = network;
-    this.#name = name;
+    this.name = name;
     this.host = `localhost:${port}`;
     this.clusterUrl = `http://${name}:5000`;
     this.#container = container;
@@ -90,7 +91,7 @@ export class LocalRegistry {
   }
 
   async log(): Promise<string[]> {
-    return logOf(this.#name);
+    return logOf(this.name);
   }
 
   async stop(): Promise<void> {

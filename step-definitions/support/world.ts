@@ -93,7 +93,7 @@ export class FigwaspWorld extends World {
   readonly #pullSecrets = new Set<string>();
   readonly #credentials: Credential[] = [];
   /** Servers that figwasp may ask and must tell no credential. */
-  readonly strangers = new Set<{ log: () => Promise<string[]> }>();
+  readonly strangers = new Set<{ name: string; log: () => Promise<string[]> }>();
   readonly runs: Run[] = [];
   /** What figwasp's manifests have made, in a scenario that looks at it. */
   readonly installed: KubernetesObject[] = [];
@@ -481,7 +481,7 @@ export class FigwaspWorld extends World {
       places.set(`the namespace's ${kind}`, await this.kubectl("get", kind, "--output", "json"));
     }
     for (const stranger of this.strangers) {
-      places.set("what figwasp asked of another server", ofFigwasp(await stranger.log()).join("\n"));
+      places.set(`what figwasp asked of ${stranger.name}`, ofFigwasp(await stranger.log()).join("\n"));
     }
     return [...places.keys()].filter((place) =>
       this.#credentials.some((each) => betrays(places.get(place) ?? "", each)),
