@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type DataTable, defineParameterType, Then, When } from "@cucumber/cucumber";
 import type { V1Deployment } from "@kubernetes/client-node";
-import type { AuditEvent } from "./support/environment.ts";
+import { askedFor, type AuditEvent } from "./support/environment.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 defineParameterType({ name: "kind", regexp: /Deployment|StatefulSet|DaemonSet/ });
@@ -116,7 +116,7 @@ export function assertRun(run: FigwaspWorld["lastRun"], exitCode: number, words:
 // --- What it asked of the API server ---
 
 Then("the API server was asked for exactly this:", async function (this: FigwaspWorld, table: DataTable) {
-  const asked = (await this.audit()).map(({ verb, objectRef }) => `${verb} ${objectRef?.resource}`);
+  const asked = (await this.audit()).map(askedFor);
   const expected = table.raw().map(([verb, resource]) => `${verb} ${resource}`);
   assert.deepEqual(asked.toSorted(), expected.toSorted());
 });

@@ -29,9 +29,16 @@ export interface AuditEvent {
   verb: string;
   user: { username: string };
   requestURI: string;
-  objectRef?: { resource: string; namespace?: string; name?: string };
+  /** Absent where a path was asked for, such as /version. */
+  objectRef?: { resource: string; subresource?: string; namespace?: string; name?: string };
   requestObject?: unknown;
   responseStatus: { code: number };
+}
+
+/** `patch deployments`, `get pods/log`, `get /version`: what was asked for. */
+export function askedFor({ verb, objectRef, requestURI }: AuditEvent): string {
+  const { resource, subresource } = objectRef ?? { resource: new URL(requestURI, "https://api-server").pathname };
+  return `${verb} ${[resource, subresource ?? []].flat().join("/")}`;
 }
 
 const undo: { what: string; how: () => Promise<unknown> }[] = [];

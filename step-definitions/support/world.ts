@@ -414,8 +414,7 @@ export class FigwaspWorld extends World {
 
   /** What figwasp's Jobs asked of the API server in this scenario. */
   async audit(): Promise<AuditEvent[]> {
-    const events = await this.environment.readAudit(`system:serviceaccount:${this.#namespace}:figwasp`);
-    return events.filter(({ objectRef }) => objectRef !== undefined);
+    return this.environment.readAudit(`system:serviceaccount:${this.#namespace}:figwasp`);
   }
 
   // --- Servers and credentials ---
