@@ -57,9 +57,9 @@ Feature: Install figwasp, and put it in the place of figwasp v1
 
     Scenario: Applied over figwasp v1
       Given a Deployment of that image
-      And figwasp v1 is installed, and looks after it
+      And the manifests of figwasp v1 are applied, for that Deployment
       And an image that says "v2" is pushed under the same tag
-      When figwasp is applied over it, and runs as its CronJob
+      When figwasp is applied over them, and runs as its CronJob
       Then the client comes to hear "v2"
       And the API server was asked for exactly this:
         | get    | deployments |

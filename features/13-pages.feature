@@ -19,7 +19,7 @@ Feature: Do what the pages say
   Rule: A user of figwasp v1 changes the image alone
 
     Scenario: From figwasp v1
-      Given figwasp v1 is installed by its manifests
+      Given the manifests of figwasp v1 are applied, for that Deployment
       And an image that says "v2" is pushed under the same tag
       When somebody runs the commands of "docs/migrating.md" under "From figwasp v1"
       Then the client comes to hear "v2"

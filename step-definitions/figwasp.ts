@@ -67,8 +67,7 @@ When("figwasp runs in the cluster for all namespaces", async function (this: Fig
 });
 
 When("figwasp runs by the manifests of figwasp v1", async function (this: FigwaspWorld) {
-  // They know no Pod Security Standard.
-  await this.$`kubectl label namespace ${this.namespace} pod-security.kubernetes.io/enforce=baseline --overwrite`;
+  await this.enforce("baseline"); // they know no Pod Security Standard
   await this.runCronJob({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob" });
 });
 

@@ -140,12 +140,17 @@ Then("figwasp may read no Secret", async function (this: FigwaspWorld) {
 
 // --- In place of figwasp v1 ---
 
-Given("figwasp v1 is installed, and looks after it", async function (this: FigwaspWorld) {
-  await this.install({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob" });
+Given("the manifests of figwasp v1 are applied, for that Deployment", async function (this: FigwaspWorld) {
+  await this.enforce("baseline"); // they know no Pod Security Standard
+  const image = { op: "replace", path: "/spec/jobTemplate/spec/template/spec/containers/0/image", value: "figwasp:v1" };
+  // Its image need not run to be replaced.
+  const patches = [{ target: { kind: "CronJob" }, patch: JSON.stringify([image]) }];
+  await this.install({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob", patches });
   this.installed.push(...(await objectsOf(this)));
 });
 
-When("figwasp is applied over it, and runs as its CronJob", async function (this: FigwaspWorld) {
+When("figwasp is applied over them, and runs as its CronJob", async function (this: FigwaspWorld) {
+  await this.enforce("restricted");
   await this.runCronJob({ resources: ["deploy/v1"], kind: "CronJob" });
 });
 

@@ -2,23 +2,13 @@ import assert from "node:assert/strict";
 import { cp, mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { Given, When } from "@cucumber/cucumber";
+import { When } from "@cucumber/cucumber";
 import { YAML } from "zx";
 import { RELEASE } from "../lib/config.ts";
 import { commandsUnder } from "../test/support/pages.ts";
 import { root } from "./support/environment.ts";
 import { shell } from "./support/shell.ts";
 import type { FigwaspWorld } from "./support/world.ts";
-
-Given("figwasp v1 is installed by its manifests", async function (this: FigwaspWorld) {
-  // They know no Pod Security Standard.
-  await this.$`kubectl label namespace ${this.namespace} pod-security.kubernetes.io/enforce=baseline --overwrite`;
-  const image = { op: "replace", path: "/spec/jobTemplate/spec/template/spec/containers/0/image", value: "figwasp:v1" };
-  // Its image need not run to be replaced.
-  const patches = [{ target: { kind: "CronJob" }, patch: JSON.stringify([image]) }];
-  const env = { FIGWASP_TARGET_DEPLOYMENT: "my-app" };
-  await this.install({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob", env, patches });
-});
 
 When(
   "somebody runs the commands of {string} under {string}",

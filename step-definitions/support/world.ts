@@ -175,6 +175,12 @@ export class FigwaspWorld extends World {
     });
   }
 
+  /** A Pod Security Standard, for the pods that are made from now on. */
+  async enforce(standard: "baseline" | "restricted"): Promise<void> {
+    const label = `pod-security.kubernetes.io/enforce=${standard}`;
+    await this.$`kubectl label namespace ${this.#namespace} ${label} --overwrite`;
+  }
+
   /** Runs kubectl in the scenario's namespace. */
   async kubectl(...words: string[]): Promise<string> {
     return this.$`kubectl --namespace ${this.#namespace} ${words}`.text();
