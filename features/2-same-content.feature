@@ -13,6 +13,15 @@ Feature: Tell new content from a new name for the old
       Then the client comes to hear "v2"
       And another run of figwasp starts no rollout
 
+    Scenario: Only another platform's image changed
+      Given the tag "multi" with a multi-platform image that says "v1"
+      And a Deployment of that image
+      And a multi-platform image is pushed under the same tag, of which only another platform's says "v2"
+      When figwasp runs
+      Then figwasp succeeds and says "restarted, outdated: echo"
+      And there has been one rollout
+      And another run of figwasp starts no rollout
+
   Rule: A rebuild of the same image is no new content
 
     Scenario: The tag moves three times to new indexes over the same image

@@ -67,14 +67,23 @@ Given(
 );
 
 Given("a new index over the same image is pushed under the same tag", async function (this: FigwaspWorld) {
-  await this.registry.pushIndex(this.tagged, "v1", "another note");
+  await this.registry.pushIndex(this.tagged, "v1", { note: "another" });
 });
+
+// The node's own image has two digests then, and of these a node reports the first by alphabet: the new one here.
+Given(
+  "a multi-platform image is pushed under the same tag, of which only another platform's says {string}",
+  async function (this: FigwaspWorld, otherReply: string) {
+    const before = await this.registry.digest(this.tagged);
+    await this.registry.pushIndex(this.tagged, "v1", { otherReply, isWanted: (digest) => digest < before });
+  },
+);
 
 When(
   "three times a new index over the same image is pushed and figwasp runs twice",
   async function (this: FigwaspWorld) {
     for (const note of ["one", "two", "three"]) {
-      await this.registry.pushIndex(this.tagged, "v1", note);
+      await this.registry.pushIndex(this.tagged, "v1", { note });
       await this.run();
       await this.run();
     }

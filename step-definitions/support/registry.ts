@@ -35,6 +35,15 @@ interface Started {
 /** How registries are reached, by `HOST/FILE`: the tree that containerd calls certs.d. */
 export type HostsFolder = Record<string, string>;
 
+interface IndexOptions {
+  /** In the attestation: with another one it is another index over the same images. */
+  note?: string;
+  /** What the other platform's image says, where that is something else. */
+  otherReply?: string;
+  /** Which digests the index may have. */
+  isWanted?: (digest: string) => boolean;
+}
+
 /** Where a registry keeps what is pushed, to be shared with others, and how it is set up beyond that. */
 interface RegistryOptions {
   volume?: string;
@@ -115,14 +124,15 @@ export class LocalRegistry {
     await this.push(echoServer, image, args);
   }
 
-  /** Pushes an index over the echo server for two platforms, this machine's and another, and an attestation that
-   *  holds the note: with another note it is another index over the same images. */
-  async pushIndex(image: string, reply: string, note = "first"): Promise<void> {
+  /** Pushes an index over the echo server for two platforms, this machine's and another, and an attestation. */
+  async pushIndex(image: string, reply: string, options: IndexOptions = {}): Promise<void> {
+    const { note = "first", otherReply = reply, isWanted = () => true } = options;
     const { repository, tag } = split(image);
     const [own, other] = process.arch === "arm64" ? ["arm64", "amd64"] : ["amd64", "arm64"];
     await this.pushServer(`${repository}:${tag}-${own}`, reply);
     const built = await this.#manifest(repository, `${tag}-${own}`);
-    const foreign = await this.#forArchitecture(repository, built, other);
+    await this.pushServer(`${repository}:${tag}-${other}`, otherReply);
+    const foreign = await this.#forArchitecture(repository, `${tag}-${other}`, other);
     const annotations = { ...(built.body["annotations"] as object | undefined), note };
     const attestation = await this.#putManifest(repository, undefined, built.mediaType, { ...built.body, annotations });
     const manifests = [
@@ -130,7 +140,8 @@ export class LocalRegistry {
       { ...built.descriptor, platform: { os: "linux", architecture: own } },
       { ...attestation, platform: { os: "unknown", architecture: "unknown" } },
     ];
-    await this.#putManifest(repository, tag, types.index, { schemaVersion: 2, mediaType: types.index, manifests });
+    const index = { schemaVersion: 2, mediaType: types.index, manifests };
+    await this.#putManifest(repository, tag, types.index, withDigest(index, isWanted));
   }
 
   /** Points the tag at what has been pushed before. */
@@ -147,7 +158,8 @@ export class LocalRegistry {
     return (await this.#manifest(repository, tag)).descriptor.digest;
   }
 
-  async #forArchitecture(repository: string, { body, mediaType }: Manifest, architecture: string): Promise<Descriptor> {
+  async #forArchitecture(repository: string, tag: string, architecture: string): Promise<Descriptor> {
+    const { body, mediaType } = await this.#manifest(repository, tag);
     const config = await this.#call("GET", `${repository}/blobs/${body.config.digest}`);
     const changed = Buffer.from(JSON.stringify({ ...JSON.parse(config.toString("utf8")), architecture }));
     const digest = sha256(changed);
@@ -240,6 +252,14 @@ function freePort(): Promise<number> {
       );
     });
   });
+}
+
+// An annotation that means nothing is changed until the digest is wanted.
+function withDigest(index: object, isWanted: (digest: string) => boolean): Buffer {
+  for (let attempt = 0; ; attempt++) {
+    const bytes = Buffer.from(JSON.stringify({ ...index, annotations: { attempt: `${attempt}` } }));
+    if (isWanted(sha256(bytes))) return bytes;
+  }
 }
 
 function sha256(bytes: Buffer): string {
