@@ -18,6 +18,21 @@ Feature: Restart at most once for the same digest
       And the Deployment has one Event that says that it did not converge
       And the client still hears "v1"
 
+    Scenario: The retry interval has not passed
+      Given an image that says "v2" is pushed, and the mirror does not have it yet
+      And figwasp runs and restarts the Deployment in vain
+      When figwasp runs with a retry interval that has not passed
+      Then figwasp fails and says "not converged"
+      And there has been one rollout
+
+    Scenario: The mirror is still behind when the retry interval has passed
+      Given an image that says "v2" is pushed, and the mirror does not have it yet
+      And figwasp runs and restarts the Deployment in vain
+      When figwasp runs with a retry interval that has passed
+      And figwasp runs with a retry interval that has not passed
+      Then figwasp fails and says "not converged"
+      And there have been 2 rollouts
+
     Scenario: The mirror has caught up when the retry interval has passed
       Given an image that says "v2" is pushed, and the mirror does not have it yet
       And figwasp runs and restarts the Deployment in vain

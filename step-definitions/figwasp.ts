@@ -31,6 +31,11 @@ When("figwasp runs and restarts the Deployment in vain", async function (this: F
 
 When("figwasp runs with a retry interval that has passed", async function (this: FigwaspWorld) {
   await this.run([], { FIGWASP_RETRY_INTERVAL: "1s" });
+  await this.rolledOut();
+});
+
+When("figwasp runs with a retry interval that has not passed", async function (this: FigwaspWorld) {
+  await this.run([], { FIGWASP_RETRY_INTERVAL: "1h" });
 });
 
 // --- In the cluster ---
