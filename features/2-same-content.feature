@@ -22,6 +22,15 @@ Feature: Tell new content from a new name for the old
       And there has been one rollout
       And another run of figwasp starts no rollout
 
+    Scenario: A node goes on knowing its image by the older index
+      Given the tag "multi" with a multi-platform image that says "v1"
+      And a Deployment of that image
+      And only another platform's image is changed under the same tag, so that the nodes go on by the older index
+      When figwasp runs
+      And figwasp runs again when that has rolled out
+      Then figwasp succeeds and says "the nodes may know one by either name"
+      And there has been one rollout
+
   Rule: A rebuild of the same image is no new content
 
     Scenario: The tag moves three times to new indexes over the same image

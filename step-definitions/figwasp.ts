@@ -12,6 +12,11 @@ When("figwasp runs", async function (this: FigwaspWorld) {
   await this.run();
 });
 
+When("figwasp runs again when that has rolled out", async function (this: FigwaspWorld) {
+  await this.rolledOut();
+  await this.run();
+});
+
 When("figwasp runs {int} times", async function (this: FigwaspWorld, times: number) {
   for (let time = 1; time <= times; time++) {
     await this.run();

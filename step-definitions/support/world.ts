@@ -3,8 +3,14 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import { World } from "@cucumber/cucumber";
-import type { KubernetesObject, V1ControllerRevision, V1Deployment } from "@kubernetes/client-node";
-import type { V1Job, V1Pod, V1PodSpec } from "@kubernetes/client-node";
+import type {
+  KubernetesObject,
+  V1ControllerRevision,
+  V1Deployment,
+  V1Job,
+  V1Pod,
+  V1PodSpec,
+} from "@kubernetes/client-node";
 import { YAML } from "zx";
 import { type AuditEvent, type Environment, root } from "./environment.ts";
 import { eventually } from "./eventually.ts";
@@ -12,7 +18,7 @@ import { betrays, type Credential, createCredential, dockerConfig } from "./cred
 import type { PrivateRegistry } from "./private-registry.ts";
 import type { HostsFolder, LocalRegistry } from "./registry.ts";
 import { ofFigwasp, Server, type ServerOptions } from "./server.ts";
-import { parseObject } from "../../lib/transport.ts";
+import { parseObject } from "../../lib/text.ts";
 import { mistakesIn } from "../../test/support/schema.ts";
 import { shell } from "./shell.ts";
 
