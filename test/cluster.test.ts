@@ -210,6 +210,10 @@ describe("Cluster.getWorkload()", () => {
     assert.deepEqual({ isObserved, isPaused, replicas }, { isObserved: false, isPaused: true, replicas: 0 });
   });
 
+  it("sees a controller that is ahead of what was read", async (t) => {
+    assert((await read(t, "deployment", { status: { observedGeneration: 4 } })).isObserved);
+  });
+
   it("reads the revision of a StatefulSet from its status, and OnDelete from its strategy", async (t) => {
     const changes = { spec: { updateStrategy: { type: "OnDelete" } }, status: { updateRevision: "api-6d5" } };
     const { revision, isOnDelete } = await read(t, "statefulset", changes);
@@ -234,6 +238,14 @@ describe("Cluster.getWorkload()", () => {
       "1 old",
     ],
     ["done", "statefulset", {}, { replicas: 2, updatedReplicas: 2, readyReplicas: 2 }, true, "2 of 2"],
+    [
+      "done, by a status of before",
+      "deployment",
+      {},
+      { replicas: 1, updatedReplicas: 2, availableReplicas: 2 },
+      true,
+      "2",
+    ],
     ["not ready", "statefulset", {}, { replicas: 2, updatedReplicas: 2, readyReplicas: 1 }, false, "1 available"],
     [
       "done up to its partition",
@@ -372,7 +384,8 @@ describe("Cluster.readPods()", () => {
     });
     assert.deepEqual(namesOf(await read({ revision: "2" })), [["u1", "new"]]);
     assert.deepEqual(stub.lines(), [`GET ${apps}/replicasets`, pods]);
-    assert.match(stub.requests[0]?.headers.accept ?? "", /as=PartialObjectMetadataList/);
+    const metadataAlone = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    assert.equal(stub.requests[0]?.headers.accept, metadataAlone);
     assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
     assert.deepEqual(namesOf(await read({ revision: "3" })), [["u1"]]);
   });
@@ -409,11 +422,12 @@ describe("Cluster.readPods()", () => {
     const item = (hash: string, owner: string, revision: number) => {
       return { metadata: { labels: { "controller-revision-hash": hash }, ...controller(owner) }, revision };
     };
-    await serveApi(t, {
+    const stub = await serveApi(t, {
       [`GET ${apps}/controllerrevisions`]: list(item("aaa", "u1", 3), item("bbb", "u1", 2), item("ccc", "other", 9)),
       [pods]: list(pod("new", "u1", "aaa"), pod("old", "u1", "bbb"), pod("other", "u1", "ccc")),
     });
     assert.deepEqual(namesOf(await read({ kind: "daemonset", revision: "" })), [["u1", "new"]]);
+    assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
   });
 
   it("reads each list once for workloads of all kinds", async (t) => {
@@ -453,6 +467,7 @@ describe("Cluster.readPods()", () => {
         phase: "Running",
         initContainerStatuses: [{ name: "init", imageID: "i" }],
         containerStatuses: [{ name: "b", imageID: "of b" }],
+        ephemeralContainerStatuses: [{ name: "a", imageID: "of nobody" }],
       },
     };
     await serveApi(t, { [pods]: list(full) });
@@ -513,6 +528,12 @@ describe("Cluster.getSecret()", () => {
     const stub = await serveApi(t, { [`GET ${path}/pull`]: forbidden, [`GET ${path}`]: { items: [found] } });
     assert.equal((await read())?.type, found.type);
     assert.equal(stub.requests[1]?.path, `${path}?fieldSelector=metadata.name%3Dpull`);
+  });
+
+  it("does not list where get fails for another reason", async (t) => {
+    const stub = await serveApi(t, { [`GET ${path}/pull`]: { code: 500, message: "etcd" }, [`GET ${path}`]: {} });
+    await assert.rejects(read(), { message: `GET ${path}/pull returned 500: etcd` });
+    assert.equal(stub.requests.length, 1);
   });
 
   it("gives the refusal of get where it may do neither", async (t) => {
@@ -585,8 +606,11 @@ describe("Cluster.annotateTemplate()", () => {
   });
 
   it("passes on a conflict and any other refusal", async (t) => {
-    await serveApi(t, { [`PATCH ${path}`]: { code: 409, message: "modified" } });
-    await assert.rejects(annotate(), { status: 409 });
+    for (const code of [409, 500]) {
+      const stub = await serveApi(t, { [`PATCH ${path}`]: { code, message: "modified" } });
+      await assert.rejects(annotate(), { status: code });
+      assert.equal(stub.requests.length, 1);
+    }
     await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: { code: 500 } });
     await assert.rejects(annotate(), { status: 500 });
   });

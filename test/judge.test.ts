@@ -69,6 +69,12 @@ describe("judgeContainer()", () => {
     ["no pod with the container", facts([], resolved()), "unknown", /no pod/],
     ["a failed lookup", facts([[running("old")]], lost), "failed"],
     ["an image pinned by digest", facts([[running("old")]], resolved(), pinned), "skipped", /pinned by digest/],
+    [
+      "one pinned by another algorithm",
+      facts([[running("old")]], resolved(), `api@sha512:${"0".repeat(128)}`),
+      "skipped",
+      /pinned/,
+    ],
     ["pull policy IfNotPresent", facts([[running("old"), "IfNotPresent"]], resolved()), "skipped", /set it to Always/],
     ["pull policy Never", facts([[running("old"), "Never"]], resolved()), "skipped", /imagePullPolicy is Never/],
     // The worst of several pods.
@@ -96,6 +102,14 @@ describe("judgeContainer()", () => {
       if ("reason" in verdict) assert.match(verdict.reason, reason);
     });
   }
+
+  it("tells another index of the same image from the tag's own", () => {
+    const isEquivalent = (word: string) => {
+      const verdict = judgeContainer(facts([[running(word)]], resolved({ equivalent: ["old"] })));
+      return verdict.kind === "current" && verdict.isEquivalent;
+    };
+    assert.deepEqual([isEquivalent("old"), isEquivalent("new")], [true, false]);
+  });
 
   it("names both digests and every outdated pod", () => {
     const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ absent: ["old"] }));
@@ -144,6 +158,12 @@ describe("judgeWorkload()", () => {
   it("names every outdated container with its resolved digest", () => {
     const expected = { a: digestOf("new"), c: digestOf("new") };
     assert.deepEqual(judge({ a: outdated, b: current, c: outdated }), { kind: "restarted", outdated: expected });
+  });
+
+  it("does not wait for all containers of a pod to start", () => {
+    const init = { name: "init", pullPolicy: "Always", imageID: `x@${digestOf("old")}` };
+    const half = aPod("p1", "", { containers: [init, { name: "app", pullPolicy: "Always", imageID: "" }] });
+    assert.equal(judge({ init: outdated, app: unknown }, [half]).kind, "restarted");
   });
 
   it("waits while no pod of the current revision has started", () => {

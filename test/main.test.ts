@@ -276,8 +276,10 @@ describe("main()", () => {
         throw new HttpError(status, `returned ${status}`);
       },
     });
-    const silent = await run(scene(403));
-    assert.deepEqual([silent.code, silent.patches.length, silent.lines.length], [0, 1, 2]);
+    for (const status of [403, 409]) {
+      const silent = await run(scene(status));
+      assert.deepEqual([silent.code, silent.patches.length, silent.lines.length], [0, 1, 2]);
+    }
     const noted = await run(scene(500));
     assert.deepEqual([noted.code, noted.lines[2]], [0, "Cannot write an Event of deployment shop/api: returned 500"]);
   });
@@ -673,7 +675,7 @@ describe("main()", () => {
     const scenes: [string, Scene, RegExp][] = [
       ["paused", { workload: { ...workload, isPaused: true }, pods: [podOf("v1")] }, /skipped, paused/],
       ["no pods", { workload }, /waiting, no pod of the current revision has started/],
-      ["pending", { workload, pods: [aPod("p1", "")] }, /waiting, no pod/],
+      ["pending", { workload, pods: [aPod("p1", "")] }, /^deployment shop\/api: waiting, no pod/],
       [
         "pinned",
         { workload: { containers: [{ name: "app", image: `${image}@${digestOf("x")}` }] }, pods: [podOf("v1")] },
@@ -684,6 +686,7 @@ describe("main()", () => {
       const { code, lines, patches } = await run(scene);
       assert.deepEqual([code, patches], [0, []], what);
       assert.match(lines.at(-1) ?? "", last);
+      assert.equal(lines.length, what === "pinned" ? 2 : 1, lines.join("\n"));
     }
     assert.deepEqual(stub.requests, []);
   });
@@ -1097,17 +1100,19 @@ describe("main() and the Secrets that pods name", () => {
     assert.deepEqual(read.toSorted(), ["shop/broken", "shop/good"]);
   });
 
-  it("fails the images where the API server does not answer for one", async (t) => {
-    const { workload } = await aRegistry(t, "v2");
-    const secrets = {
-      pull: () => {
-        throw new HttpError(500, "GET /api/v1/namespaces/shop/secrets/pull returned 500: etcd");
-      },
-    };
-    const { code, lines, patches } = await run({ workload, pods: [naming(podOf("v1"), "pull")], secrets });
-    assert.deepEqual([code, patches], [1, []]);
-    assert.match(lines[0] ?? "", /failed, Cannot use Secret shop\/pull: GET \/api.* returned 500: etcd$/);
-  });
+  for (const status of [401, 500]) {
+    it(`fails the images where the API server answers ${status} for one`, async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const secrets = {
+        pull: () => {
+          throw new HttpError(status, `GET /api/v1/namespaces/shop/secrets/pull returned ${status}: etcd`);
+        },
+      };
+      const { code, lines, patches } = await run({ workload, pods: [naming(podOf("v1"), "pull")], secrets });
+      assert.deepEqual([code, patches], [1, []]);
+      assert.match(lines[0] ?? "", /failed, Cannot use Secret shop\/pull: GET \/api.* returned \d+: etcd$/);
+    });
+  }
 
   // What the kubelet passes over: each Secret, and the note.
   const passedOver: [string, (() => Secret) | undefined, string][] = [
