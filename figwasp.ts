@@ -44,6 +44,7 @@ import { Registry, whyNone } from "./lib/registry.ts";
 import type { Release } from "./lib/release.ts";
 import {
   describeEnd,
+  describeReason,
   isTrouble,
   type Report,
   reportLines,
@@ -217,18 +218,29 @@ async function explain(digest: Digest, running: RunningDigest[], read: ReadManif
   const unexplained = others.filter((other) => !found.configs?.includes(other.digest));
   for (const [old, isImageId] of new Map(unexplained.map((other) => [other.digest, other.isImageId]))) {
     try {
-      const manifest = await read(old);
+      const manifest = await readOld(old, read);
       if (!manifest && !isImageId) found.absent.push(old);
       if (manifest && (await hasImagesOf(tag, manifest, read))) found.equivalent.push(old);
       else if (manifest && imagesOf(manifest).some((image) => found.children.includes(image.digest))) {
         found.partial.push(old);
       }
     } catch (error) {
-      // What cannot be read is no image of the tag's. One digest's trouble says nothing of another's.
-      if (!(error instanceof UnreadableManifest)) found.failures.set(old, error as Error);
+      if (error instanceof UnreadableManifest) throw error;
+      // One digest's trouble says nothing of another's; and of an image ID the configs have told already.
+      if (!isImageId || !found.configs) found.failures.set(old, error as Error);
     }
   }
   return found;
+}
+
+// What runs, and cannot be read any more, is no image that the tag has.
+async function readOld(digest: Digest, read: ReadManifest): Promise<Manifest | undefined> {
+  try {
+    return await read(digest);
+  } catch (error) {
+    if (!(error instanceof UnreadableManifest)) throw error;
+    return { digest, children: [], config: undefined, annotations: undefined };
+  }
 }
 
 // Whether every image of the old manifest is one of the tag's too. Nobody but the node knows which platform it
@@ -239,7 +251,7 @@ async function hasImagesOf(tag: Manifest, old: Manifest, read: ReadManifest): Pr
     const fits = (other: string) => !other || !image.platform || other === image.platform;
     const candidates = imagesOf(tag).filter(({ platform }) => fits(platform));
     if (candidates.some(({ digest }) => digest === image.digest)) continue;
-    const config = (await read(image.digest))?.config;
+    const config = (await readOld(image.digest, read))?.config;
     const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest))?.config));
     if (config === undefined || !configs.includes(config)) return false;
   }
@@ -454,6 +466,8 @@ export interface OutdatedContainer {
   isAbsent: boolean;
   /** Whether the tag still has some of the images that may be running. */
   isPartial: boolean;
+  /** Why the registry did not tell about another digest that its pods run; absent if it told of all. */
+  failure?: Error;
 }
 
 export type ContainerVerdict =
@@ -481,17 +495,18 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const pulling = facts.pods.filter(({ pullPolicy }) => pullPolicy === "Always");
   const verdicts = pulling.map(({ pod, running }) => judgeRunning(pod, running, facts.lookup));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
-  const [first] = outdated;
-  if (first) return joinOutdated(first, outdated);
+  const failed = verdicts.find((verdict) => verdict.kind === "failed");
+  const first = outdated.find(({ isPartial }) => !isPartial) ?? outdated[0];
+  if (first) return { ...joinOutdated(first, outdated), ...(failed && { failure: failed.error }) };
   const ofKind = (kind: ContainerVerdict["kind"]) => verdicts.find((verdict) => verdict.kind === kind);
   const none = { kind: "unknown", reason: "no pod has this container" } as const;
-  return ofKind("failed") ?? ofKind("unknown") ?? ofKind("current") ?? none;
+  return failed ?? ofKind("unknown") ?? ofKind("current") ?? none;
 }
 
 function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): OutdatedContainer {
   const others = new Set(all.map(({ running }) => running).filter((running) => running !== first.running));
   const also = others.size > 0 && { alsoRunning: [...others] };
-  return { ...first, ...also, pods: all.flatMap(({ pods }) => pods), isPartial: all.every((each) => each.isPartial) };
+  return { ...first, ...also, pods: all.flatMap(({ pods }) => pods) };
 }
 
 function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined): ContainerVerdict {
@@ -711,6 +726,8 @@ interface Run {
   mounted: LoginSource | undefined;
   /** Something to be read once a run, beside the verdicts. */
   notes: Set<string>;
+  /** Ends the run. */
+  signal: AbortSignal;
   now: () => Date;
   /** For the log, while the run goes on. */
   tell: (line: string) => void;
@@ -741,7 +758,7 @@ async function prepare(config: Config, outside: Outside): Promise<Run> {
   const tell = (line: string) => (isLog ? outside.log(line) : undefined);
   const { now, progress = () => {} } = outside;
   const read = { crowds: new Map(), podsOfCrowds: new Map(), secrets: new Map(), notes: new Set<string>() };
-  return { config, where, cluster, registry, ...read, mounted, now, tell, progress };
+  return { config, where, cluster, registry, ...read, mounted, signal, now, tell, progress };
 }
 
 // In the order in which they were selected, whichever was done first.
@@ -767,10 +784,11 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
   // Only then: nobody's restart waits for another's rollout.
-  const followed = findings.map(async (finding, at) => {
-    if (isRestarted(finding) && isFollowed(finding)) keep(at, await follow(shared, finding));
-  });
-  await Promise.all(followed);
+  const followed = findings.flatMap((finding, at) =>
+    isRestarted(finding) && isFollowed(finding) ? [{ finding, at }] : [],
+  );
+  const everyMs = pollMs * Math.max(1, followed.length / workloadsAtOnce);
+  await Promise.all(followed.map(async ({ finding, at }) => keep(at, await follow(shared, finding, everyMs))));
   return findings;
 }
 
@@ -874,19 +892,21 @@ const pollMs = 500;
 const passingStatuses = new Set([429, 500, 502, 503, 504]);
 
 // Follows a restart as `kubectl rollout status` does, then looks at what the new pods run.
-async function follow(shared: Run, restarted: Restarted): Promise<Finding> {
+async function follow(shared: Run, restarted: Restarted, everyMs: number): Promise<Finding> {
   const { of: named, containers } = restarted;
   let progress = "";
   try {
     for (;;) {
       const workload = await shared.cluster.getWorkload(named.kind, named.namespace, named.name).catch(passOver);
       if (workload?.rollout.failure !== undefined) throw new Error(workload.rollout.failure);
-      if (workload?.rollout.isComplete) return await lookAfter(shared, workload, restarted);
+      const after = workload?.rollout.isComplete ? await lookAfter(shared, workload, restarted) : undefined;
+      if (after) return after;
       const now = workload?.rollout.progress ?? progress;
       const line = `${subjectOf(named)}: rolling out, ${now}`;
       if (now !== progress) for (const show of [shared.tell, shared.progress]) show(line);
       progress = now;
-      await sleep(pollMs);
+      await sleep(everyMs);
+      shared.signal.throwIfAborted();
     }
   } catch (error) {
     const last = progress && ` (${progress})`;
@@ -899,23 +919,25 @@ function passOver(error: unknown): undefined {
   if (!passingStatuses.has(statusOf(error) ?? 0)) throw error;
 }
 
-// What the new pods run of the containers that were outdated. The tag may have moved again since.
-async function lookAfter(shared: Run, workload: Workload, { of, verdict, ...found }: Restarted): Promise<Finding> {
+// What the new pods run of the containers that were outdated; undefined while it cannot be told, as of pods that came
+// since. The tag may have moved again, or somebody may have pinned it.
+async function lookAfter(shared: Run, workload: Workload, restarted: Restarted): Promise<Finding | undefined> {
+  const { of, verdict } = restarted;
   const look = async () => {
     const after = await examine(shared, workload);
-    const verdicts = new Map(after.containers.map((container) => [container.name, container.verdict.kind]));
-    return { after, isThere: Object.keys(verdict.outdated).every((name) => verdicts.get(name) === "current") };
+    const kindsNow = after.containers.flatMap((each) => (each.name in verdict.outdated ? [each.verdict.kind] : []));
+    const trouble = kindsNow.find((kind) => kind !== "current" && kind !== "skipped");
+    return { after, trouble: after.verdict.kind === "waiting" ? "unknown" : trouble };
   };
-  let { after, isThere } = await look();
-  if (!isThere) {
+  let { after, trouble } = await look();
+  if (trouble === "outdated") {
     forgetTags(shared, workload);
-    ({ after, isThere } = await look());
+    ({ after, trouble } = await look());
   }
-  if (isThere) return { of, ...found, verdict: { ...verdict, isRolledOut: true } };
-  const { kind } = after.verdict;
-  if (kind !== "not converged" && kind !== "unknown") {
-    throw new Error(`it has rolled out, and is ${kind === "restarted" ? "outdated again" : kind}`);
-  }
+  if (trouble === undefined) return { ...restarted, verdict: { ...verdict, isRolledOut: true } };
+  if (trouble === "unknown") return undefined;
+  if (after.verdict.kind === "restarted") throw new Error("it has rolled out, and is outdated again");
+  if (after.verdict.kind === "failed") throw new Error(`it has rolled out, and has ${describeReason(after.verdict)}`);
   await announce(shared, workload, { of, ...after });
   return { of, ...after };
 }

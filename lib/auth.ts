@@ -1,6 +1,6 @@
 /**
  * How a registry lets somebody in, and where a credential may go: challenges, realms and tokens. Which credential it
- * is, is decided in figwasp.ts.
+ * is, is decided in keyring.ts.
  */
 import type { Response } from "./http.ts";
 import type { Endpoint } from "./hosts.ts";
@@ -68,7 +68,9 @@ export function parseChallenges(header: string): Challenge[] {
   return challenges;
 }
 
-const refusalsAtMost = 3; // of one host in a run: more would lock an account
+const refusalsAtMost = 3; // credentials of one host in a run: more would lock an account
+const repositoriesAtMost = 10; // that one credential may be refused, before one was given to it
+const everyRepository = "*";
 
 /** The question that a registry refused with 401. */
 export interface Refusal {
@@ -142,8 +144,8 @@ export class Logins {
   readonly #userAgent: string;
   readonly #tokens = new Map<string, Promise<string>>();
   readonly #accepted = new Set<string>();
-  /** By host of the registry: a credential, or with a repository where it may be good for others. */
-  readonly #refused = new Map<string, Set<string>>();
+  /** By host of the registry and by credential: the repositories that it may not see, or all of them. */
+  readonly #refused = new Map<string, Map<string, Set<string>>>();
   readonly #turns = new Map<string, Promise<unknown>>();
   readonly #secrets = new Set<string>();
   /** By which challenge a host has given a token for a repository, by the base of its endpoint. */
@@ -268,7 +270,7 @@ export class Logins {
     }
     const { status } = next.response;
     if (credential && !realm && status !== 401) this.#accept(host, credential);
-    else if (credential && !realm) this.#refuse(host, identityOf(credential));
+    else if (credential && !realm) this.#refuse(host, credential, everyRepository);
     // The kubelet tries the next one whatever went wrong; these are how registries say that one may not see an image.
     if (![401, 403, 404].includes(status)) return { answer: next, authorization, source: credential?.source };
     return { answer: next, why: credential && `${status === 404 ? "asked" : "refused"} with ${credential.source}` };
@@ -300,29 +302,35 @@ export class Logins {
       const status = statusOf(error);
       if (status !== 401 && status !== 403) throw error;
       // 403 may mean this repository alone: GHCR says so of a good login and of a bad one.
-      const where = status === 403 ? [repository] : [];
-      if (credential) this.#refuse(host, [identityOf(credential), ...where].join(" "));
+      if (credential) this.#refuse(host, credential, status === 403 ? repository : everyRepository);
       return { why: messageOf(error) + (credential ? ` with ${credential.source}` : "") };
     }
   }
 
   #accept(host: string, credential: Credential): void {
     this.#accepted.add(`${host} ${identityOf(credential)}`);
+    this.#refused.get(host)?.delete(identityOf(credential));
   }
 
-  #refuse(host: string, what: string): void {
-    this.#refused.set(host, (this.#refused.get(host) ?? new Set()).add(what));
+  #refuse(host: string, credential: Credential, repository: string): void {
+    const ofHost = this.#refused.get(host) ?? new Map<string, Set<string>>();
+    this.#refused.set(host, ofHost);
+    const identity = identityOf(credential);
+    ofHost.set(identity, (ofHost.get(identity) ?? new Set()).add(repository));
   }
 
   // One that was let in locks no account, whatever else it may not see.
   #reasonNotToSend(host: string, credential: Credential, repository: string): string | undefined {
     const { source } = credential;
     const identity = identityOf(credential);
-    const refused = this.#refused.get(host) ?? new Set();
     if (this.#accepted.has(`${host} ${identity}`)) return undefined;
-    if (refused.has(identity) || refused.has(`${identity} ${repository}`)) return `refused before with ${source}`;
-    const isEnough = refused.size >= refusalsAtMost;
-    return isEnough ? `${source} not sent, since ${host} has refused ${refusalsAtMost} in this run` : undefined;
+    const ofHost = this.#refused.get(host) ?? new Map<string, Set<string>>();
+    const own = ofHost.get(identity) ?? new Set();
+    if (own.has(everyRepository) || own.has(repository)) return `refused before with ${source}`;
+    const isEnough = own.size === 0 ? ofHost.size >= refusalsAtMost : own.size >= repositoriesAtMost;
+    return isEnough
+      ? `${source} not sent, since ${host} has refused ${own.size || ofHost.size} in this run`
+      : undefined;
   }
 
   // A wrong credential is sent once, not by several workloads at the same time.

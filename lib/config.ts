@@ -246,7 +246,7 @@ function parseTarget(text: string): { kind: Kind; name: string } {
 function refuseTogether(given: Partial<Record<Name, boolean>>): void {
   const set = (Object.keys(given) as Name[]).filter((name) => given[name]);
   const words = set.map(spell).join(" and ");
-  if (set.length > 1) throw new ConfigError(`Cannot start: ${words} exclude each other, leave one of them out`);
+  if (set.length > 1) throw new ConfigError(`Cannot start: ${words} exclude each other, keep one of them`);
 }
 
 // A user may have set either.

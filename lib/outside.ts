@@ -35,12 +35,22 @@ export function realOutside(connect: Outside["connect"]): Outside {
   };
 }
 
-/** Ends the process when its readers have all that was written, and waits for nothing else that is still at work. */
+const readerPatienceMs = 60_000;
+
+/** Ends the process when its readers have all that was written, or on a signal, or when they take nothing for a minute.
+ *  Waits for nothing else that is still at work. */
 export function exitWith(code: number): void {
-  const written = [process.stdout, process.stderr].map((stream) => {
-    return new Promise((resolve) => stream.write("", resolve));
-  });
-  void Promise.all(written).then(() => process.exit(code));
+  const { stdout, stderr } = process;
+  const exit = () => process.exit(code);
+  const written = [stdout, stderr].map((stream) => new Promise((resolve) => stream.write("", resolve)));
+  void Promise.all(written).then(exit);
+  for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, exit);
+  const left = () => stdout.writableLength + stderr.writableLength;
+  let before = left();
+  setInterval(() => {
+    if (left() === before) exit();
+    before = left();
+  }, readerPatienceMs);
 }
 
 const patienceMs = 1000;

@@ -55,7 +55,9 @@ export function shareOf({ pods }: { pods: string[] }, { podCount }: { podCount: 
 /** What is to be said of a container beside its verdict and digests. */
 export function remarksOf({ verdict, credential }: Finding["containers"][number]): string[] {
   if (verdict.kind !== "current" && verdict.kind !== "outdated") return [describeReason(verdict)];
+  const failure = verdict.kind === "outdated" ? verdict.failure : undefined;
   return [
+    ...(failure ? [`no answer about another running digest: ${failure.message}`] : []),
     ...(verdict.kind === "current" && verdict.isEquivalent ? ["another index of the same image"] : []),
     ...(credential === undefined ? [] : [`with ${credential}`]),
   ];
@@ -135,8 +137,9 @@ function describeFinding({ of, verdict, containers }: Finding): Record<string, u
 // A verdict's own fields under their names, with the message of an error as its reason.
 function describeVerdict(verdict: Finding["verdict"] | Finding["containers"][number]["verdict"]) {
   const { kind, ...fields } = verdict;
-  if (!("error" in fields)) return { verdict: kind, ...fields };
-  return { verdict: kind, reason: fields.error.message };
+  if ("error" in fields) return { verdict: kind, reason: fields.error.message };
+  if ("failure" in fields && fields.failure) return { verdict: kind, ...fields, failure: fields.failure.message };
+  return { verdict: kind, ...fields };
 }
 
 const messageLimitBytes = 4096; // of what the kubelet keeps
@@ -192,8 +195,8 @@ export function toEvent({ of, verdict, containers }: Finding, uid: string, at: D
 
 /** Whether somebody has to look: the exit code is 1. */
 export function isTrouble({ verdict, containers }: Finding): boolean {
-  const found = [verdict.kind, ...containers.map((container) => container.verdict.kind)];
-  return found.some((kind) => kind === "failed" || kind === "not converged");
+  const found = [verdict, ...containers.map((container) => container.verdict)];
+  return found.some((each) => each.kind === "failed" || each.kind === "not converged" || "failure" in each);
 }
 
 /** How a run ended that could not go on: a known error is one line, a mistake of our own shows where it happened. */

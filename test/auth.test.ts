@@ -509,16 +509,29 @@ describe("a token server", () => {
     assert.equal(internet.authorizations.filter((authorization) => authorization === login.authorization).length, 3);
   });
 
-  it("that answers 403 for three repositories, and lets nobody in, gets no more", async (t) => {
+  it("that answers 403 for ten repositories, and lets nobody in, gets no more", async (t) => {
     const login = plant(t, {}, registry);
     const { internet, figwasp } = await world(t, { [registry]: forbidding(login.authorization, "none") });
     const keyring = keyringOf([registry, login]);
-    const said = await Promise.all(
-      ["a", "b", "c", "d", "e"].map((name) => figwasp.ask(`${registry}/${name}`, keyring)),
+    const names = Array.from({ length: 12 }, (_, at) => `r${at}`);
+    const said = await Promise.all(names.map((name) => figwasp.ask(`${registry}/${name}`, keyring)));
+    assert.equal(said.filter((message) => message.includes("403 Forbidden (DENIED:")).length, 10);
+    assert.equal(said.filter((message) => message.includes(`not sent, since ${registry} has refused 10`)).length, 2);
+    assert.equal(internet.authorizations.filter((authorization) => authorization === login.authorization).length, 10);
+  });
+
+  it("that answers 403 to three credentials gets no fourth, and counts none that it lets in", async (t) => {
+    const [good, ...bad] = Array.from({ length: 5 }, () => plant(t, {}, registry));
+    assert(good);
+    const { figwasp } = await world(t, { [registry]: forbidding(good.authorization, "b") });
+    assert.match(await figwasp.ask(`${registry}/a`, keyringOf([registry, good])), / 403 Forbidden /);
+    assert.equal(await figwasp.ask(`${registry}/b`, keyringOf([registry, good])), digest);
+    const said: string[] = [];
+    for (const login of bad) said.push(await figwasp.ask(`${registry}/a`, keyringOf([registry, login])));
+    assert.deepEqual(
+      said.map((message) => message.includes("not sent, since")),
+      [false, false, false, true],
     );
-    assert.equal(said.filter((message) => message.includes("403 Forbidden (DENIED:")).length, 3);
-    assert.equal(said.filter((message) => message.includes(`not sent, since ${registry} has refused 3`)).length, 2);
-    assert.equal(internet.authorizations.filter((authorization) => authorization === login.authorization).length, 3);
   });
 
   it("is asked anonymously only where no key matches", async (t) => {

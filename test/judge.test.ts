@@ -124,6 +124,8 @@ describe("judgeContainer()", () => {
       return verdict.kind === "outdated" && verdict.isPartial;
     };
     assert.deepEqual([isPartial("old"), isPartial("old", "older")], [false, true]);
+    const mixed = judgeContainer(facts([[running("old")], [running("older")]], resolved({ partial: ["old"] })));
+    assert(mixed.kind === "outdated" && mixed.running === digestOf("older"));
   });
 });
 

@@ -500,12 +500,14 @@ describe("main()", () => {
       assert.match(lines.at(-1) ?? "", /^deployment shop\/api: not converged, app was restarted for sha256/);
     });
 
-    it("fails where what has rolled out cannot be told", async (t) => {
+    it("fails at the deadline where what has rolled out cannot be told by then", async (t) => {
       const { workload } = await aRegistry(t, "v2");
       const newPods = [aPod("p2", "")];
-      const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
+      const short = { ...waiting, FIGWASP_RUN_TIMEOUT: "1s" };
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: short });
       assert.equal(code, 1);
-      assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is waiting$/);
+      const why = "the run has reached its deadline of 1 s (2 of 2 pods updated, 2 available)";
+      assert(lines.at(-1)?.endsWith(`Cannot follow the rollout of deployment shop/api: ${why}`), lines.at(-1));
     });
 
     it("restarts all before it follows any", async (t) => {
@@ -527,6 +529,41 @@ describe("main()", () => {
       const { code, lines } = await run(scene);
       assert.equal(code, 0);
       assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app; it has rolled out");
+    });
+
+    it("takes for right what somebody has pinned or taken out meanwhile", async (t) => {
+      const { stub } = await aRegistry(t, "v2");
+      const image = `${stub.host}/app:latest`;
+      const changes = [
+        { name: "app", image: `${image}@${digestOf("p")}` },
+        { name: "web", image },
+      ];
+      for (const change of changes) {
+        const containers = ["app", "side"].map((name) => ({ name, image }));
+        const running = (word: string, names: { name: string }[]) => {
+          const imageID = `x@${sha256(imageOf(word).body)}`;
+          return [aPod("p1", "", { containers: names.map(({ name }) => ({ name, pullPolicy: "Always", imageID })) })];
+        };
+        const [pods, newPods] = [running("v1", containers), running("v2", [change, { name: "side" }])];
+        const onPatch = () => void containers.splice(0, 1, change);
+        const scene = { workload: { containers }, pods, newPods, onPatch, rollouts: [done], env: waiting };
+        assert.equal((await run(scene)).code, 0);
+      }
+    });
+
+    it("waits for a pod that came since, and tells what has failed", async (t) => {
+      const { stub, workload } = await aRegistry(t, "v2");
+      const newPods = [podOf("v2"), aPod("p2", "")];
+      let looks = 0;
+      const onRead = () => {
+        if (looks++ > 0) newPods.splice(1, 1, podOf("v2", "p2"));
+      };
+      const scene = { workload, pods: [podOf("v1")], newPods, rollouts: [done], onRead, env: waiting };
+      assert.equal((await run(scene)).code, 0);
+      const onPatch = () => void stub.manifests.delete("latest");
+      const failed = await run({ ...scene, newPods: [podOf("v0")], onPatch });
+      assert.equal(failed.code, 1);
+      assert.match(failed.lines.at(-1) ?? "", /it has rolled out, and has no answer for app/);
     });
 
     it("asks for no more of the other containers than a run without it", async (t) => {
@@ -823,6 +860,24 @@ describe("main()", () => {
     const listed = { deployment: () => ["a", "b", "c", "d", "e", "f"].map((name) => ({ name })) };
     const { code } = await run({ workload, pods: [podOf("v1")], listed, env: {} });
     assert.deepEqual([code, stub.requests.length], [0, 1]);
+  });
+
+  it("restarts for the digest that is surely outdated, and fails for the one without an answer", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v2");
+    stub.put("old", imageOf("v1"));
+    const broken = digestOf("broken");
+    const proxy = await serve(t, (request, response) => {
+      if (request.path.includes(broken)) refusing(400)(request, response);
+      else response.writeHead(307, { location: `http://${stub.host}${request.path}` }).end();
+    });
+    const image = (workload.containers?.[0]?.image ?? "").replace(stub.host, proxy.host);
+    const lost = aPod("p2", "", { containers: [{ name: "app", pullPolicy: "Always", imageID: `x@${broken}` }] });
+    const scene = { workload: { containers: [{ name: "app", image }] }, pods: [podOf("v1"), lost] };
+    const { code, lines, patches } = await run(scene);
+    assert.deepEqual([code, patches.length], [1, 1]);
+    assert.match(lines[0] ?? "", /outdated, running .*, no answer about another running digest: .* 400 Bad Request/);
+    const { lines: json } = await run({ ...scene, argv: ["-o", "json"] });
+    assert.equal(mistakesIn(JSON.parse(json.join("\n"))), "");
   });
 
   it("fails an image that cannot be parsed", async () => {
@@ -1312,19 +1367,32 @@ describe("node figwasp.ts", () => {
     assert.equal(stub.requests.length, 3);
   });
 
+  /** One that has said more than a pipe holds, to a reader that has taken nothing yet. */
+  async function startUnread(t: TestContext) {
+    const stub = await serveApi(t, {});
+    const names = Array.from({ length: 900 }, (_, at) => `${"long".repeat(60)}-${at}`);
+    const started = start({ KUBECONFIG: process.env["KUBECONFIG"] ?? "" }, "-o", "json", ...names);
+    started.child.stdout.pause();
+    while (stub.requests.length < names.length && started.child.exitCode === null) await sleep(20);
+    await sleep(300);
+    assert.equal(started.child.exitCode, null);
+    return started;
+  }
+
   it("ends when a slow reader has all that it says", async (t) => {
-    await serveApi(t, {});
-    const names = Array.from({ length: 400 }, (_, at) => `${"long".repeat(60)}-${at}`);
-    const KUBECONFIG = process.env["KUBECONFIG"] ?? "";
-    const { child, ended } = start({ KUBECONFIG }, "-o", "json", ...names);
-    child.stdout.pause();
-    await once(child.stdout, "readable");
-    await sleep(200);
+    const { child, ended } = await startUnread(t);
     child.stdout.resume();
     const { code, stdout } = await ended;
     assert.equal(code, 1);
-    assert(stdout.length > 2 ** 18 && stdout.endsWith("\n"), `${stdout.length} characters`);
-    assert.equal((JSON.parse(stdout) as { workloads: object[] }).workloads.length, 400);
+    assert.equal((JSON.parse(stdout) as { workloads: object[] }).workloads.length, 900);
+  });
+
+  it("ends on SIGTERM where a reader takes nothing", async (t) => {
+    const { child, ended } = await startUnread(t);
+    child.kill("SIGTERM");
+    await once(child, "exit");
+    child.stdout.resume();
+    assert.equal((await ended).code, 1);
   });
 
   it("ends within its deadline where the API server never answers", async (t) => {

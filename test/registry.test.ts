@@ -534,6 +534,15 @@ describe("lookUp()", () => {
     assert.deepEqual([lookup.equivalent, lookup.failures.size], [[], 0]);
   });
 
+  it("does not know an index of which an image is of such a type", async (t) => {
+    const stub = await serveRegistry(t);
+    const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });
+    stub.put("latest", indexOf([old, amd]));
+    const was = stub.put("was", indexOf([stub.put("a", imageOf("a")), amd]));
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
+    assert.equal(lookup.kind, "unknown");
+  });
+
   it("does not know a tag of such a type, and asks no further host about it", async (t) => {
     const type = "application/vnd.docker.distribution.manifest.v1+json";
     const [mirror, registry] = await Promise.all([serveRegistry(t), serveRegistry(t)]);
