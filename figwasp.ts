@@ -769,7 +769,8 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   const queue = selected.entries();
   const findings: Finding[] = [];
   let done = 0;
-  const isFollowed = (finding: Finding) => config.isWaiting && !config.isDryRun && isRestarted(finding);
+  const isFollowed = (finding: Finding): finding is Restarted =>
+    config.isWaiting && !config.isDryRun && finding.verdict.kind === "restarted";
   const keep = (at: number, finding: Finding) => {
     findings[at] = finding;
     for (const line of reportLines(finding, config.isDryRun)) tell(line);
@@ -784,20 +785,14 @@ async function examineAll(shared: Run): Promise<Finding[]> {
   };
   await Promise.all(Array.from({ length: workloadsAtOnce }, work));
   // Only then: nobody's restart waits for another's rollout.
-  const followed = findings.flatMap((finding, at) =>
-    isRestarted(finding) && isFollowed(finding) ? [{ finding, at }] : [],
-  );
+  const followed = findings.flatMap((finding, at) => (isFollowed(finding) ? [{ finding, at }] : []));
   const everyMs = pollMs * Math.max(1, followed.length / workloadsAtOnce);
   await Promise.all(followed.map(async ({ finding, at }) => keep(at, await follow(shared, finding, everyMs))));
   return findings;
 }
 
-/** A finding of a workload that was restarted, or would be. */
+/** A finding of a workload that was restarted. */
 type Restarted = Finding & { of: Named; verdict: Extract<WorkloadVerdict, { kind: "restarted" }> };
-
-function isRestarted(finding: Finding): finding is Restarted {
-  return finding.verdict.kind === "restarted";
-}
 
 // What figwasp has met beside the verdicts, other than with registries.
 function ownNotes({ notes, registry }: Run): string[] {
