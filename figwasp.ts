@@ -119,8 +119,8 @@ export function parseReference(image: string): Reference {
   return { registry, repository, tag: tag ?? "latest", ...(digest !== undefined && { digest }) };
 }
 
-/** The digest that a container runs, or why the status does not tell. An image ID is the digest of the
- *  image's config, not of a manifest, and compares with config digests alone. */
+/** The digest that a container runs, or why the status does not tell. An image ID is the digest of the image's config;
+ *  where Docker keeps its images in containerd, that of a manifest. */
 export type Running = RunningDigest | { reason: string };
 export type RunningDigest = { digest: Digest; isImageId: boolean };
 
