@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { Network, type StartedNetwork } from "testcontainers";
+import { Network } from "testcontainers";
+import { eventually } from "./eventually.ts";
 import { type HostsFolder, LocalRegistry, removeImages } from "./registry.ts";
 import { $, $undo, interruption, shell } from "./shell.ts";
 
@@ -97,19 +98,22 @@ async function startRegistry(id: string): Promise<LocalRegistry> {
   if (process.env["KEEP"]) process.env["TESTCONTAINERS_RYUK_DISABLED"] = "true"; // the reaper would not keep it
   // Deleted last: what was interrupted may still use it.
   undo.push({ what: `volume ${id}`, how: () => $undo`docker volume rm --force ${id}` });
-  const network = await new Network({ nextUuid: () => id }).start();
-  undo.push({ what: `network ${id}`, how: () => removeNetwork(network) });
+  await new Network({ nextUuid: () => id }).start();
+  undo.push({ what: `network ${id}`, how: () => removeNetwork(id) });
   const registry = await LocalRegistry.start(`${id}-registry`, id, { volume: id });
   undo.push({ what: `registry ${id}-registry`, how: () => registry.stop() });
   undo.push({ what: "images that were built", how: () => removeImages(id) });
   return registry;
 }
 
-// With whatever a scenario that was interrupted has left on it.
-async function removeNetwork(network: StartedNetwork): Promise<void> {
-  const left = await $undo`docker ps --all --quiet --filter network=${network.getName()}`.lines();
-  if (left.length > 0) await $undo`docker rm --force --volumes ${left}`;
-  await network.stop();
+// With whatever was interrupted has left on it: Docker may still be making a container whose maker has ended.
+async function removeNetwork(name: string): Promise<void> {
+  const remove = async () => {
+    const left = await $undo`docker ps --all --quiet --filter network=${name}`.lines();
+    if (left.length > 0) await $undo`docker rm --force --volumes ${left}`;
+    await $undo`docker network rm ${name}`;
+  };
+  await eventually(remove, { deadlineMs: 30_000, everyMs: 1000 });
 }
 
 async function createCluster(id: string, kubeconfig: string): Promise<void> {
