@@ -137,8 +137,16 @@ async function auditOf(node: string, user: string): Promise<AuditEvent[]> {
   return lines.map((line) => JSON.parse(line) as AuditEvent).filter((event) => event.user.username === user);
 }
 
-/** Deletes what `setUp` made, newest first; with KEEP=1 prints how to look inside instead. */
-export async function tearDown(): Promise<void> {
+let tearing: Promise<void> | undefined;
+
+/** Deletes what `setUp` made, newest first; with KEEP=1 prints how to look inside instead. It is done once, for an
+ *  interruption and for the end of the run, which it brings about: who asks while it is under way waits for all of it. */
+export function tearDown(): Promise<void> {
+  tearing ??= deleteAll();
+  return tearing;
+}
+
+async function deleteAll(): Promise<void> {
   const environment = await building?.catch(() => undefined);
   if (process.env["KEEP"] && environment) {
     say(describeKept(environment));
