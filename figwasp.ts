@@ -900,8 +900,7 @@ async function follow(shared: Run, restarted: Restarted, everyMs: number): Promi
       const line = `${subjectOf(named)}: rolling out, ${now}`;
       if (now !== progress) for (const show of [shared.tell, shared.progress]) show(line);
       progress = now;
-      await sleep(everyMs);
-      shared.signal.throwIfAborted();
+      await sleep(everyMs, undefined, shared).catch(() => shared.signal.throwIfAborted());
     }
   } catch (error) {
     const last = progress && ` (${progress})`;

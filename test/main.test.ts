@@ -521,6 +521,15 @@ describe("main()", () => {
       assert.deepEqual(order.slice(0, 6), ["patch", "patch", "patch", "patch", "patch", "read"]);
     });
 
+    it("looks less often the more it follows, and ends at the deadline all the same", { timeout: 8000 }, async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const listed = { deployment: () => Array.from({ length: 80 }, (_, at) => ({ name: `w${at}`, uid: `${at}` })) };
+      let reads = 0;
+      const scene = { workload, pods: [podOf("v1")], listed, rollouts: [rolling], onRead: () => void reads++ };
+      const { code, patches } = await run({ ...scene, env: { FIGWASP_WAIT: "true", FIGWASP_RUN_TIMEOUT: "1200ms" } });
+      assert.deepEqual([code, patches.length, reads], [1, 80, 80]);
+    });
+
     it("takes the new pods for right that run what the tag points to by then", async (t) => {
       const { stub, workload } = await aRegistry(t, "v2");
       const onPatch = () => void stub.manifests.set("latest", imageOf("v3"));
@@ -547,7 +556,9 @@ describe("main()", () => {
         const [pods, newPods] = [running("v1", containers), running("v2", [change, { name: "side" }])];
         const onPatch = () => void containers.splice(0, 1, change);
         const scene = { workload: { containers }, pods, newPods, onPatch, rollouts: [done], env: waiting };
-        assert.equal((await run(scene)).code, 0);
+        const { code, lines } = await run(scene);
+        assert.equal(code, 0);
+        assert.match(lines.at(-1) ?? "", /: restarted, outdated: .*; it has rolled out$/);
       }
     });
 

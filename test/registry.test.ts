@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
 import type { Registry } from "../lib/registry.ts";
-import { behind, giving, routes } from "./support/doors.ts";
+import { behind, giving, refusing, routes } from "./support/doors.ts";
 import { keyringOf, plant, plantToken } from "./support/leaks.ts";
 import {
   callIt,
@@ -532,6 +532,21 @@ describe("lookUp()", () => {
     const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: old, isImageId: false }]);
     assert(lookup.kind === "resolved");
     assert.deepEqual([lookup.equivalent, lookup.failures.size], [[], 0]);
+  });
+
+  it("fails for a running image ID that neither configs nor the registry explain", async (t) => {
+    const index = indexOf([digestOf("gone"), amd]);
+    const gone = refusing(404);
+    const stub = await serve(t, (request, response) => {
+      const { method, path } = request;
+      if (path.endsWith(digestOf("gone"))) return void gone(request, response);
+      if (path.endsWith(digestOf("id"))) return void refusing(400)(request, response);
+      response.writeHead(200, { "docker-content-digest": sha256(index.body), "content-type": index.type });
+      response.end(method === "HEAD" ? undefined : index.body);
+    });
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [{ digest: digestOf("id"), isImageId: true }]);
+    assert(lookup.kind === "resolved");
+    assert.deepEqual([lookup.configs, [...lookup.failures.keys()]], [undefined, [digestOf("id")]]);
   });
 
   it("does not know an index of which an image is of such a type", async (t) => {
