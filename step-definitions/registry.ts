@@ -70,23 +70,26 @@ Given("a new index over the same image is pushed under the same tag", async func
   await this.registry.pushIndex(this.tagged, "v1", { note: "another" });
 });
 
-// The node's own image is known by two indexes then, of which a node reports the first by alphabet: the new one, or the
-// older one.
 Given(
   "a multi-platform image is pushed under the same tag, of which only another platform's says {string}",
   async function (this: FigwaspWorld, otherReply: string) {
-    const before = await this.registry.digest(this.tagged);
-    await this.registry.pushIndex(this.tagged, "v1", { otherReply, isWanted: (digest) => digest < before });
+    await changeOtherPlatform(this, otherReply, "new");
   },
 );
 
 Given(
   "only another platform's image is changed under the same tag, so that the nodes go on by the older index",
   async function (this: FigwaspWorld) {
-    const before = await this.registry.digest(this.tagged);
-    await this.registry.pushIndex(this.tagged, "v1", { otherReply: "v2", isWanted: (digest) => digest > before });
+    await changeOtherPlatform(this, "v2", "older");
   },
 );
+
+// The node's own image is known by two indexes then, and of these a node reports the first by alphabet.
+async function changeOtherPlatform(world: FigwaspWorld, otherReply: string, reported: "new" | "older"): Promise<void> {
+  const before = await world.registry.digest(world.tagged);
+  const isWanted = (digest: string) => digest < before === (reported === "new");
+  await world.registry.pushIndex(world.tagged, "v1", { otherReply, isWanted });
+}
 
 When(
   "three times a new index over the same image is pushed and figwasp runs twice",
