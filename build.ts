@@ -32,4 +32,4 @@ const options: BuildOptions = {
 };
 
 await build({ ...options, entryPoints: ["figwasp.ts"] });
-await build({ ...options, entryPoints: [`lib/${library}.ts`], define: {} });
+await build({ ...options, entryPoints: [`lib/kubernetes/${library}.ts`], define: {} });

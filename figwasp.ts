@@ -4,44 +4,25 @@
  *
  * Kubernetes starts a pod from `app:latest` and never looks again. figwasp looks, once, and ends:
  *
- *   config       which workloads, which deadlines                        lib/config.ts
+ *   config       which workloads, which deadlines                        lib/command/config.ts
  *   workloads    their templates, and the pods of the current revision   Cluster, countingPods
  *   references   the tag from the template, what runs from imageID       parseReference, runningDigest
- *   credentials  those that the kubelet would try                        gatherKeyring, and lib/keyring.ts
- *   registry     the digest that the tag resolves to now, by one HEAD    lookUp, and lib/registry.ts
+ *   credentials  those that the kubelet would try                        gatherKeyring, and lib/credentials/keyring.ts
+ *   registry     the digest that the tag resolves to now, by one HEAD    lookUp, and lib/registry/registry.ts
  *   verdicts     would a fresh pull bring other content?                 judgeContainer, judgeWorkload
- *   restarts     one PATCH of two pod-template annotations; a report     main, and lib/report.ts
+ *   restarts     one PATCH of two pod-template annotations; a report     main, and lib/command/report.ts
  *
  * Run it with `npx tsx figwasp.ts`, with `node figwasp.ts`, or as a Job. `--help` lists the settings.
  * It keeps no state: what it did stands in the pod template, and so in the pods.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { V1Pod, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
-import { type Call, type ClusterConfig, connectApi, type KubernetesList, listAll } from "./lib/api.ts";
-import { type Config, ConfigError, type Env, type Kind, kinds, readConfig } from "./lib/config.ts";
-import { type Diagnosis, diagnose } from "./lib/doctor.ts";
-import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/docker-config.ts";
-import { hintsFor } from "./lib/gitops.ts";
-import type { Keyring, LoginSource } from "./lib/keyring.ts";
-import { isForAnybody } from "./lib/keys.ts";
-import { LimitedClient } from "./lib/limits.ts";
-import { type Digest, imagesOf, type Manifest, UnreadableManifest } from "./lib/manifest.ts";
-import {
-  type AnyWorkload,
-  type Named,
-  type Pod,
-  type Secret,
-  toControllerRevision,
-  toPod,
-  toReplicaSet,
-  toSecret,
-  toWorkload,
-  type Workload,
-} from "./lib/objects.ts";
-import { exitWith, realOutside } from "./lib/outside.ts";
-import { printRoles, type Right, rightsOf, toSelection } from "./lib/rbac.ts";
-import { Registry, whyNone } from "./lib/registry.ts";
-import type { Release } from "./lib/release.ts";
+import { shareCall } from "./lib/calls.ts";
+import { type Config, type Env, readConfig } from "./lib/command/config.ts";
+import { diagnose, type Diagnosis } from "./lib/command/doctor.ts";
+import { hintsFor } from "./lib/command/gitops.ts";
+import { exitWith, realOutside } from "./lib/command/outside.ts";
+import { printRoles, type Right, rightsOf, toSelection } from "./lib/command/rbac.ts";
 import {
   describeEnd,
   describeReason,
@@ -52,72 +33,46 @@ import {
   terminationMessage,
   toEvent,
   type WorkloadEvent,
-} from "./lib/report.ts";
-import { closing, type Terminal } from "./lib/terminal.ts";
-import { traced } from "./lib/trace.ts";
+} from "./lib/command/report.ts";
+import { closing, type Terminal } from "./lib/command/terminal.ts";
+import { type Login, parseDockerConfig, quoteKey, readDockerConfig } from "./lib/credentials/docker-config.ts";
+import type { Keyring, LoginSource } from "./lib/credentials/keyring.ts";
+import { isForAnybody } from "./lib/credentials/keys.ts";
+import { ConfigError } from "./lib/errors.ts";
+import { traced } from "./lib/http/trace.ts";
+import { boundFetch, type Fetch, HttpError, statusOf } from "./lib/http/transport.ts";
+import { type Call, type ClusterConfig, connectApi, type KubernetesList, listAll } from "./lib/kubernetes/api.ts";
+import {
+  type AnyWorkload,
+  type Kind,
+  kinds,
+  type Named,
+  type Pod,
+  type Secret,
+  toControllerRevision,
+  toPod,
+  toReplicaSet,
+  toSecret,
+  toWorkload,
+  type Workload,
+} from "./lib/kubernetes/objects.ts";
+import { LimitedClient } from "./lib/registry/limits.ts";
+import { type Digest, imagesOf, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
+import { parseReference, type Reference } from "./lib/registry/reference.ts";
+import { Registry, whyNone } from "./lib/registry/registry.ts";
+import type { Release } from "./lib/registry/release.ts";
 import { messageOf, parseObject, printable, quote } from "./lib/text.ts";
-import { boundFetch, type Fetch, HttpError, statusOf } from "./lib/transport.ts";
-import { once } from "./lib/turns.ts";
 
-export { parseChallenges } from "./lib/auth.ts";
-export { matchingKeys } from "./lib/keys.ts";
-export type { Digest } from "./lib/manifest.ts";
-export type { Pod, Secret, Workload } from "./lib/objects.ts";
+export { parseChallenges } from "./lib/registry/auth.ts";
+export { matchingKeys } from "./lib/credentials/keys.ts";
+export type { Digest } from "./lib/registry/manifest.ts";
+export { parseReference, type Reference };
+export type { Pod, Secret, Workload } from "./lib/kubernetes/objects.ts";
 
 // --- Reference ---
 // Which image a container names, and which digest its pod reports. The tag comes from the pod template and
 // the digest from the status, never the other way round: imageID carries no tag, and may carry another
 // repository's name (kubernetes/kubernetes#95385).
-
-export interface Reference {
-  /** As in the image's full name: `docker.io`, `registry.example:5000`, `[fc00::1]:5000`. */
-  registry: string;
-  /** `library/nginx`. */
-  repository: string;
-  tag: string;
-  /** Present where the image is pinned; the pull then uses it alone, and the tag says nothing. */
-  digest?: string;
-}
-
-const domainComponent = "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?";
-const domainPattern = new RegExp(
-  String.raw`^(?:${domainComponent}(?:\.${domainComponent})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$`,
-);
-const registryLengthAtMost = 259; // a name of DNS has 253 characters, a port 6 with its colon
-const pathComponent = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*";
-const repositoryPattern = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`);
-const tagPattern = /^\w[\w.-]{0,127}$/;
-const digestPattern = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
-
-/** Where the kubelet would pull from: `api` → docker.io/library/api:latest, `host:5001/a/b:1` → that host.
- *  Throws SyntaxError. See distribution/reference, "Grammar" and ParseDockerRef. */
-export function parseReference(image: string): Reference {
-  const malformed = (found: string) => new SyntaxError(`Cannot parse image ${quote(image)}: ${found}`);
-
-  const [named = "", digest, ...rest] = image.split("@");
-  if (rest.length > 0 || (digest !== undefined && !digestPattern.test(digest))) {
-    throw malformed("its digest is not of the form algorithm:hex");
-  }
-  const slash = named.indexOf("/");
-  const first = named.slice(0, Math.max(slash, 0));
-  const isHost = /[.:]/.test(first) || first === "localhost" || first !== first.toLowerCase();
-  const path = isHost ? named.slice(slash + 1) : named;
-  const colon = path.lastIndexOf(":");
-  const tag = colon < 0 ? undefined : path.slice(colon + 1);
-  let registry = isHost ? first : "docker.io";
-  let repository = colon < 0 ? path : path.slice(0, colon);
-
-  if (registry === "index.docker.io") registry = "docker.io";
-  if (registry === "docker.io" && !repository.includes("/")) repository = `library/${repository}`;
-  const isDomain = registry.length <= registryLengthAtMost && domainPattern.test(registry);
-  if (!isDomain) throw malformed(`${quote(registry)} is not a registry host`);
-  if (repository.length > 255 || !repositoryPattern.test(repository)) {
-    throw malformed("its repository is not lower-case path components of at most 255 characters");
-  }
-  if (/^[a-f0-9]{64}$/.test(image)) throw malformed("64 hex digits are an image ID, a repository is needed");
-  if (tag !== undefined && !tagPattern.test(tag)) throw malformed(`${quote(tag)} is not a tag`);
-  return { registry, repository, tag: tag ?? "latest", ...(digest !== undefined && { digest }) };
-}
 
 /** The digest that a container runs, or why the status does not tell. An image ID is the digest of the image's config;
  *  where Docker keeps its images in containerd, that of a manifest. */
@@ -941,7 +896,7 @@ async function podsOf({ cluster, crowds, podsOfCrowds }: Run, workload: Workload
   const { namespace, uid, selector } = workload;
   const crowd = crowds.get(namespace);
   const found = crowd?.has(workload)
-    ? once(podsOfCrowds, namespace, () => cluster.readPods(crowd, namespace, ""))
+    ? shareCall(podsOfCrowds, namespace, () => cluster.readPods(crowd, namespace, ""))
     : cluster.readPods([workload], namespace, selector);
   const pods = (await found).get(uid) ?? [];
   if (pods instanceof Error) throw pods;
@@ -997,7 +952,7 @@ async function gatherFacts(
 async function gatherKeyring(shared: Run, namespace: string, pods: Pod[]): Promise<Keyring> {
   const names = [...new Set(pods.flatMap(({ pullSecrets }) => pullSecrets))];
   const read = (name: string) =>
-    once(shared.secrets, `${namespace}/${name}`, () => readLogins(shared, namespace, name));
+    shareCall(shared.secrets, `${namespace}/${name}`, () => readLogins(shared, namespace, name));
   const secrets = await Promise.all(names.map(read));
   const mounted = shared.mounted ? [shared.mounted] : [];
   const sources = [secrets, mounted].map((group) => group.flatMap(({ logins }) => logins));

@@ -44,3 +44,23 @@ export function quote(text: string): string {
 function cut(text: string): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
+
+/** For a message: a query may hold what a registry or a token server signed. */
+export function withoutQuery(url: string): string {
+  return url.split("?")[0] ?? "";
+}
+
+const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
+
+/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
+ *  See Go's time.ParseDuration. */
+export function parseGoDuration(text: string): number {
+  if (text === "0") return 0;
+  const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
+  let sum = 0;
+  do {
+    const [, number, unit = ""] = part.exec(text) ?? [];
+    sum += Number(number) * (unitMs[unit] ?? NaN);
+  } while (part.lastIndex > 0 && part.lastIndex < text.length);
+  return sum;
+}

@@ -5,7 +5,7 @@ import { join, relative } from "node:path";
 import { type DataTable, Given, Then, When } from "@cucumber/cucumber";
 import type { KubernetesObject, V1CronJob, V1PolicyRule, V1Role } from "@kubernetes/client-node";
 import { YAML } from "zx";
-import { RELEASE } from "../lib/config.ts";
+import { RELEASE } from "../lib/version.ts";
 import { root } from "./support/environment.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 

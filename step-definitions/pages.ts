@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { When } from "@cucumber/cucumber";
 import { YAML } from "zx";
-import { RELEASE } from "../lib/config.ts";
+import { RELEASE } from "../lib/version.ts";
 import { commandsUnder } from "../test/support/pages.ts";
 import { root } from "./support/environment.ts";
 import { shell } from "./support/shell.ts";

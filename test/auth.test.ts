@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { parseChallenges, parseReference } from "../figwasp.ts";
-import { readRealm } from "../lib/auth.ts";
-import { Hosts } from "../lib/hosts.ts";
+import { readRealm } from "../lib/registry/auth.ts";
+import { Hosts } from "../lib/registry/hosts.ts";
 import { behind, digest, giving, holding, inTurn, queryOf, refusing, routes } from "./support/doors.ts";
+import { type Internet, serveInternet } from "./support/internet.ts";
 import { keyringOf, plant, plantToken } from "./support/leaks.ts";
 import { type AskableRegistry, digestOf, noKeys, openRegistry, type RegistrySetUp } from "./support/registry.ts";
-import { type Internet, serveInternet } from "./support/internet.ts";
 import type { Answer } from "./support/serve.ts";
 
 const registry = "registry.example.org";

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { fetch } from "../lib/http.ts";
 import { connectCluster, type Pod, type Workload } from "../figwasp.ts";
-import { type ClusterConfig, readServiceAccount } from "../lib/api.ts";
-import { ConfigError, type Kind } from "../lib/config.ts";
-import { boundFetch, HttpError } from "../lib/transport.ts";
+import { ConfigError } from "../lib/errors.ts";
+import { fetch } from "../lib/http/fetch.ts";
+import { boundFetch, HttpError } from "../lib/http/transport.ts";
+import { type ClusterConfig, readServiceAccount } from "../lib/kubernetes/api.ts";
+import type { Kind } from "../lib/kubernetes/objects.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
 import { aWorkload } from "./support/cluster.ts";
 import { folderOf } from "./support/registry.ts";

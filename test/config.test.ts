@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Config, ConfigError, parseGoDuration, readConfig, RELEASE } from "../lib/config.ts";
+import { type Config, readConfig } from "../lib/command/config.ts";
+import { ConfigError } from "../lib/errors.ts";
+import { parseGoDuration } from "../lib/text.ts";
+import { RELEASE } from "../lib/version.ts";
 
 function read(variables: Record<string, string>, ...argv: string[]): Config {
   const config = readConfig(argv, variables);

@@ -5,7 +5,7 @@ import { builtinModules } from "node:module";
 import { describe, it, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { connectCluster, main } from "../figwasp.ts";
-import { fetch } from "../lib/http.ts";
+import { fetch } from "../lib/http/fetch.ts";
 import { crowd, publicRegistry, type Size, sizeOf } from "./support/crowd.ts";
 import { folderOf } from "./support/registry.ts";
 import type { Stub } from "./support/serve.ts";

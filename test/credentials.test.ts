@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import { matchingKeys } from "../figwasp.ts";
-import { credentialsFor } from "../lib/keyring.ts";
-import { isForAnybody } from "../lib/keys.ts";
-import { parseDockerConfig } from "../lib/docker-config.ts";
+import { parseDockerConfig } from "../lib/credentials/docker-config.ts";
+import { credentialsFor } from "../lib/credentials/keyring.ts";
+import { isForAnybody } from "../lib/credentials/keys.ts";
 
 interface Row {
   keys: string[];

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { describe, it, type TestContext } from "node:test";
-import { ConfigError } from "../lib/config.ts";
-import { parseDockerConfig, readDockerConfig } from "../lib/docker-config.ts";
+import { parseDockerConfig, readDockerConfig } from "../lib/credentials/docker-config.ts";
+import { ConfigError } from "../lib/errors.ts";
 import { heard, plant } from "./support/leaks.ts";
 import { folderOf } from "./support/registry.ts";
 

@@ -3,7 +3,7 @@ import { access, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
 import { format, resolveConfig } from "prettier";
-import { settingsTable } from "../lib/config.ts";
+import { settingsTable } from "../lib/command/config.ts";
 import { pages } from "./support/pages.ts";
 
 /** The links of a page to files of this repository, and to headings in them. */

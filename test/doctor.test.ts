@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Finding } from "../figwasp.ts";
-import { type Diagnosis, diagnose, type Visit } from "../lib/doctor.ts";
-import { HttpError } from "../lib/transport.ts";
+import { diagnose, type Diagnosis } from "../lib/command/doctor.ts";
+import { HttpError } from "../lib/http/transport.ts";
+import type { Visit } from "../lib/registry/registry.ts";
 import { verdicts } from "./support/cluster.ts";
 
 const of = { kind: "deployment", namespace: "shop", name: "api" } as const;

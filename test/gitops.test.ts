@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { hintsFor } from "../lib/gitops.ts";
+import { hintsFor } from "../lib/command/gitops.ts";
 
 describe("hintsFor()", () => {
   const hints: [string, string[], string, RegExp[]][] = [

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
-import { fetch, isUntrusted, newAgents, type RequestInit } from "../lib/http.ts";
+import { fetch, isUntrusted, newAgents, type RequestInit } from "../lib/http/fetch.ts";
 import { listen, serve } from "./support/serve.ts";
 
 async function textOf(response: Awaited<ReturnType<typeof fetch>>): Promise<string> {

@@ -4,13 +4,12 @@ import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fetch } from "../lib/http.ts";
-import { YAML } from "zx";
 import { type Cluster, main, type Pod, type Secret, type Workload } from "../figwasp.ts";
-import type { Kind } from "../lib/config.ts";
-import type { WorkloadEvent } from "../lib/report.ts";
-import type { Terminal } from "../lib/terminal.ts";
-import { HttpError } from "../lib/transport.ts";
+import type { WorkloadEvent } from "../lib/command/report.ts";
+import type { Terminal } from "../lib/command/terminal.ts";
+import { fetch } from "../lib/http/fetch.ts";
+import { HttpError } from "../lib/http/transport.ts";
+import type { Kind } from "../lib/kubernetes/objects.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
 import { aPod, aWorkload } from "./support/cluster.ts";
 import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
@@ -28,6 +27,7 @@ import {
 } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
 import { type Answer, serve } from "./support/serve.ts";
+import { YAML } from "zx";
 
 const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
 

@@ -5,12 +5,11 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import fc from "fast-check";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../figwasp.ts";
-import type { Challenge } from "../lib/auth.ts";
-import { parseGoDuration } from "../lib/config.ts";
-import { parseDockerConfig } from "../lib/docker-config.ts";
-import { parseRetryAfter } from "../lib/limits.ts";
-import { oneLine } from "../lib/text.ts";
-import { parseAddress } from "../lib/transport.ts";
+import { parseDockerConfig } from "../lib/credentials/docker-config.ts";
+import { parseAddress } from "../lib/http/transport.ts";
+import type { Challenge } from "../lib/registry/auth.ts";
+import { parseRetryAfter } from "../lib/registry/limits.ts";
+import { oneLine, parseGoDuration } from "../lib/text.ts";
 import { attempt, hex, now, type Parser, parsers } from "./support/parsers.ts";
 
 // What fails prints its seed and its path. SEED=2 RUNS=10000 looks elsewhere, and for longer.

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
-import type { Registry } from "../lib/registry.ts";
+import type { Registry } from "../lib/registry/registry.ts";
 import { behind, giving, refusing, routes } from "./support/doors.ts";
 import { keyringOf, plant, plantToken } from "./support/leaks.ts";
 import {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { type Manifest, parseManifest } from "../lib/manifest.ts";
-import { findRelease, type Release } from "../lib/release.ts";
+import { type Manifest, parseManifest } from "../lib/registry/manifest.ts";
+import { findRelease, type Release } from "../lib/registry/release.ts";
 import { callIt, digestOf } from "./support/registry.ts";
 
 const parse = (value: unknown): Manifest => parseManifest(digestOf("it"), Buffer.from(JSON.stringify(value)));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Finding } from "../figwasp.ts";
-import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/report.ts";
+import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/command/report.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { it, type TestContext } from "node:test";
 import { YAML } from "zx";
-import { readConfig, settingsTable } from "../lib/config.ts";
+import { readConfig, settingsTable } from "../lib/command/config.ts";
 import { type Block, type Command, commandsOf, pages, readBlocks, readSpans } from "./support/pages.ts";
 import { openRegistry } from "./support/registry.ts";
 import { runInShop } from "./support/shop.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { stripVTControlCharacters } from "node:util";
 import type { Finding } from "../figwasp.ts";
-import { drawTable, progressLine, type Terminal } from "../lib/terminal.ts";
+import { drawTable, progressLine, type Terminal } from "../lib/command/terminal.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Response } from "undici";
-import { traced } from "../lib/trace.ts";
+import { traced } from "../lib/http/trace.ts";
 
 async function trace(url: string, headers: Record<string, string>, answer: () => Response): Promise<string> {
   const lines: string[] = [];

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { parseReference } from "../figwasp.ts";
-import { Response } from "undici";
-import { fetch as realFetch, newAgents } from "../lib/http.ts";
-import { refuseInward } from "../lib/inward.ts";
+import { fetch as realFetch, newAgents } from "../lib/http/fetch.ts";
+import { refuseInward } from "../lib/http/inward.ts";
+import { boundFetch, describeRefusal, type Fetch, parseAddress, readBody, send } from "../lib/http/transport.ts";
 import { oneLine, quote } from "../lib/text.ts";
-import { boundFetch, describeRefusal, type Fetch, parseAddress, readBody, send } from "../lib/transport.ts";
 import { answerDigest, leadTo, openRegistry } from "./support/registry.ts";
 import { serve } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";
+import { Response } from "undici";
 
 // Addresses that no resolver has to be asked for; those of documentation (RFC 5737) are nobody's.
 const home = "https://203.0.113.7";
@@ -326,7 +326,7 @@ describe("boundFetch()", () => {
       response.writeHead(200).write("{");
       response.on("close", closed.resolve);
     });
-    const response = await boundFetch(realFetch, 100, never)(`http://${stub.host}/?q=s3cret`, { method: "GET" });
+    const response = await boundFetch(realFetch, 1000, never)(`http://${stub.host}/?q=s3cret`, { method: "GET" });
     assert.equal(response.status, 200);
     const message = `The answer of http://${stub.host}/ broke off: The operation was aborted due to timeout`;
     await assert.rejects(readBody(response, 1000), { message });

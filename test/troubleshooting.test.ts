@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { readdir, readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
-import { readConfig } from "../lib/config.ts";
+import { readConfig } from "../lib/command/config.ts";
 import { textsOf } from "./support/texts.ts";
 
 // The page and the code hold each other: what a heading quotes, the code can say, and what the code can say, the page
 // quotes. A message is any text of four words or more in the source, so that a new one needs its entry and nothing else.
 
-const files = ["figwasp.ts", ...(await readdir("lib")).map((file) => `lib/${file}`)];
+const rooms = await readdir("lib", { recursive: true });
+const files = ["figwasp.ts", ...rooms.filter((file) => file.endsWith(".ts")).map((file) => `lib/${file}`)];
 const texts = (await Promise.all(files.map(textsOf))).flat();
 const page = await readFile("docs/troubleshooting.md", "utf8");
 

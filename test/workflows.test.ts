@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { YAML } from "zx";
-import { RELEASE } from "../lib/config.ts";
+import { RELEASE } from "../lib/version.ts";
 
 describe("RELEASE", () => {
   const places: [string, RegExp][] = [
@@ -64,7 +64,7 @@ describe(".ci/release-notes", () => {
       join(folder, "package.json"),
       JSON.stringify({ name: "figwasp", version: inPackage, x: 1 }, null, 2),
     );
-    await writeFile(join(folder, "lib/config.ts"), `export const RELEASE = "${inCode}";\n`);
+    await writeFile(join(folder, "lib/version.ts"), `export const RELEASE = "${inCode}";\n`);
     await writeFile(join(folder, "CHANGELOG.md"), changelog);
     return (await run(join(folder, ".ci/release-notes"), [tag])).stdout;
   }
@@ -78,7 +78,7 @@ describe(".ci/release-notes", () => {
     ["a tag of another version", "v3.1.1", {}, /package\.json says 3\.1\.0/],
     ["a tag without its v", "3.1.0", {}, /Cannot release 3\.1\.0/],
     ["a package of another version", "v3.1.0", { inPackage: "3.0.0", inCode: "3.1.0" }, /package\.json says 3\.0\.0/],
-    ["a RELEASE of another version", "v3.1.0", { inCode: "3.0.0" }, /RELEASE in lib\/config\.ts says 3\.0\.0/],
+    ["a RELEASE of another version", "v3.1.0", { inCode: "3.0.0" }, /RELEASE in lib\/version\.ts says 3\.0\.0/],
     ["a version that the changelog says nothing of", "v3.2.0", { inPackage: "3.2.0" }, /no section "## \[3\.2\.0\]"/],
     ["a part of a version", "v3.1", { inPackage: "3.1" }, /no section "## \[3\.1\]"/],
   ];

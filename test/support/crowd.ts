@@ -1,8 +1,8 @@
 /** A cluster of a settable size, and the registries of its images, as a large one really is: objects with all that the
  *  API server adds, ten ReplicaSets from before each Deployment's newest. Nothing in it is outdated. */
+import { giving, routes } from "./doors.ts";
 import { digestOf, types } from "./registry.ts";
 import type { Answer } from "./serve.ts";
-import { giving, routes } from "./doors.ts";
 
 export interface Size {
   pods: number;

@@ -1,7 +1,7 @@
 // Asks one address as figwasp would with a hosts folder that says nothing of it, and prints what came of it.
-import { fetch } from "../../lib/http.ts";
-import { Hosts } from "../../lib/hosts.ts";
-import { codeOf } from "../../lib/transport.ts";
+import { fetch } from "../../lib/http/fetch.ts";
+import { codeOf } from "../../lib/http/transport.ts";
+import { Hosts } from "../../lib/registry/hosts.ts";
 
 const [url = ""] = process.argv.slice(2);
 const hosts = new Hosts("/nowhere", { httpProxy: "", httpsProxy: "", noProxy: "" });

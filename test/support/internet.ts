@@ -1,7 +1,7 @@
 import dns from "node:dns/promises";
 import { syncBuiltinESMExports } from "node:module";
-import { fetch } from "../../lib/http.ts";
-import type { Fetch } from "../../lib/transport.ts";
+import { fetch } from "../../lib/http/fetch.ts";
+import type { Fetch } from "../../lib/http/transport.ts";
 import { type Ending, witnessOf } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
 

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { TestContext } from "node:test";
-import type { Keyring } from "../../lib/keyring.ts";
+import type { Keyring } from "../../lib/credentials/keyring.ts";
 import type { Stub } from "./serve.ts";
 
 /** What there is to search when a test ends. */

@@ -4,11 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../../figwasp.ts";
-import { parseGoDuration } from "../../lib/config.ts";
-import { parseDockerConfig } from "../../lib/docker-config.ts";
-import { parseRetryAfter } from "../../lib/limits.ts";
-import { oneLine } from "../../lib/text.ts";
-import { parseAddress } from "../../lib/transport.ts";
+import { parseDockerConfig } from "../../lib/credentials/docker-config.ts";
+import { parseAddress } from "../../lib/http/transport.ts";
+import { parseRetryAfter } from "../../lib/registry/limits.ts";
+import { oneLine, parseGoDuration } from "../../lib/text.ts";
 
 export interface Parser {
   parse: (text: string) => unknown;

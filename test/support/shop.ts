@@ -4,7 +4,7 @@
  */
 import type { TestContext } from "node:test";
 import { type Cluster, main, type Outside, type Pod, type Workload } from "../../figwasp.ts";
-import { HttpError } from "../../lib/transport.ts";
+import { HttpError } from "../../lib/http/transport.ts";
 import { aPod, aWorkload } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";

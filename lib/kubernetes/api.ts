@@ -6,12 +6,13 @@ import { existsSync, readFileSync } from "node:fs";
 import { STATUS_CODES } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { type Config, ConfigError, userAgent } from "./config.ts";
-import { type Agents, newAgents } from "./http.ts";
+import { oneAtATime } from "../calls.ts";
+import { ConfigError } from "../errors.ts";
+import { type Agents, newAgents } from "../http/fetch.ts";
+import { type Fetch, HttpError, readText, statusOf } from "../http/transport.ts";
+import { messageOf, parseObject, withoutQuery } from "../text.ts";
+import { userAgent } from "../version.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
-import { messageOf, parseObject } from "./text.ts";
-import { type Fetch, HttpError, readText, statusOf, withoutQuery } from "./transport.ts";
-import { inTurn } from "./turns.ts";
 
 const pageSize = 500;
 
@@ -20,8 +21,17 @@ type CallInit = { method?: string; headers?: Record<string, string>; body?: stri
 /** Asks for a path of the API server, and gives the JSON object that it answers. Throws HttpError. */
 export type Call = (path: string, init?: CallInit) => Promise<unknown>;
 
-/** A kubeconfig file and one of its contexts, in place of those that kubectl would take; as whom to write, and where. */
-export type ClusterConfig = Pick<Config, "kubeconfig" | "context" | "fieldManager" | "restartAnnotation">;
+/** Which cluster is asked, and how its workloads are written. */
+export interface ClusterConfig {
+  /** File; absent: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
+  kubeconfig: string | undefined;
+  /** Of the kubeconfig; absent: its current one. */
+  context: string | undefined;
+  /** Under which name the API server notes who wrote the annotations. */
+  fieldManager: string;
+  /** The pod-template annotation that makes the workload roll. */
+  restartAnnotation: string;
+}
 
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. It is not asked yet.
  *  Throws ConfigError where there is none, and Error where a credential plugin fails. */
@@ -31,7 +41,7 @@ export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<A
   // One after the other, so that one connection does and nobody's deadline passes while he waits for his turn.
   const turns = new Map<string, Promise<unknown>>();
   const ask: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
-  const call: Call = (path, init) => inTurn(turns, connection.server, () => ask(path, init));
+  const call: Call = (path, init) => oneAtATime(turns, connection.server, () => ask(path, init));
   return { namespace: connection.namespace, call, clock };
 }
 

@@ -2,27 +2,21 @@
  * How a registry lets somebody in, and where a credential may go: challenges, realms and tokens. Which credential it
  * is, is decided in keyring.ts.
  */
-import type { Response } from "./http.ts";
+import { oneAtATime, shareCall } from "../calls.ts";
+import type { Response } from "../http/fetch.ts";
+import { refuseInward } from "../http/inward.ts";
+import {
+  type Answer,
+  describeRefusal,
+  type Fetch,
+  HttpError,
+  parseAddress,
+  readBody,
+  statusOf,
+} from "../http/transport.ts";
+import { messageOf, oneLine, parseObject, printable } from "../text.ts";
+import { type Credential, identityOf } from "../credentials/docker-config.ts";
 import type { Endpoint } from "./hosts.ts";
-import { messageOf, oneLine, parseObject, printable } from "./text.ts";
-import { type Answer, describeRefusal, type Fetch, HttpError, parseAddress, readBody, statusOf } from "./transport.ts";
-import { refuseInward } from "./inward.ts";
-import { inTurn, once } from "./turns.ts";
-
-/** What a docker config holds for a registry. */
-export interface Credential {
-  /** The base64 of `username:password`, as `Authorization: Basic` has it. */
-  basic: string;
-  /** What `docker login` was given in place of the password, by token servers that speak OAuth 2. */
-  identityToken?: string;
-  /** Where it comes from, for messages: `key "ghcr.io" of Secret shop/pull`. */
-  source: string;
-}
-
-/** What tells two credentials apart. Registries give one user name to all that log in by an identity token. */
-export function identityOf({ basic, identityToken = "" }: Credential): string {
-  return `${basic} ${identityToken}`;
-}
 
 export interface Challenge {
   /** In lower case: `bearer`. */
@@ -294,7 +288,7 @@ export class Logins {
     if (hadToken) this.#tokens.delete(key);
     try {
       const options = { credential: realm.isTrusted ? credential : undefined, userAgent: this.#userAgent, endpoint };
-      const token = await once(this.#tokens, key, () => fetchToken(this.#fetch, realm, options));
+      const token = await shareCall(this.#tokens, key, () => fetchToken(this.#fetch, realm, options));
       this.conceal(token);
       if (credential) this.#accept(host, credential);
       return token;
@@ -336,7 +330,7 @@ export class Logins {
   // A wrong credential is sent once, not by several workloads at the same time.
   async #inTurn<T>(host: string, credential: Credential | undefined, work: () => Promise<T>): Promise<T> {
     if (!credential || this.#accepted.has(`${host} ${identityOf(credential)}`)) return work();
-    return inTurn(this.#turns, host, work);
+    return oneAtATime(this.#turns, host, work);
   }
 
   #concealCredential({ basic, identityToken }: Credential): void {

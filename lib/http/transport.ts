@@ -4,9 +4,9 @@
  * what the answer means, is in figwasp.ts.
  */
 import { STATUS_CODES } from "node:http";
-import { type Agents, refusalLimitBytes, type RequestInit, type Response } from "./http.ts";
+import { isObject, messageOf, oneLine, parseObject, withoutQuery } from "../text.ts";
+import { type Agents, refusalLimitBytes, type RequestInit, type Response } from "./fetch.ts";
 import { refuseInward } from "./inward.ts";
-import { isObject, messageOf, oneLine, parseObject } from "./text.ts";
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
@@ -59,11 +59,6 @@ export function isLate(error: unknown): boolean {
 function rootOf(error: unknown): unknown {
   if (error instanceof AggregateError && error.errors.length > 0) return rootOf(error.errors[0]);
   return error instanceof Error && error.cause instanceof Error ? rootOf(error.cause) : error;
-}
-
-/** For a message: a query may hold what a registry or a token server signed. */
-export function withoutQuery(url: string): string {
-  return url.split("?")[0] ?? "";
 }
 
 /** What a request needs beside its URL. */

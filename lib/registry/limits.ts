@@ -4,10 +4,10 @@
  */
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Response } from "./http.ts";
-import { oneLine } from "./text.ts";
-import { codeOf, type Fetch, HttpError, isLate } from "./transport.ts";
-import { inTurn } from "./turns.ts";
+import { oneAtATime } from "../calls.ts";
+import type { Response } from "../http/fetch.ts";
+import { codeOf, type Fetch, HttpError, isLate } from "../http/transport.ts";
+import { oneLine } from "../text.ts";
 
 /** What remains of a limit, as a host told it last. */
 export interface Quota {
@@ -66,7 +66,7 @@ export class LimitedClient {
       let waitMs = this.#delayMs * 3 ** (tries - 1) * (0.5 + Math.random());
       try {
         // So that one connection does for a host, and nobody's deadline passes while he waits.
-        const response = await inTurn(this.#turns, host, () => this.#ask(host, url, init));
+        const response = await oneAtATime(this.#turns, host, () => this.#ask(host, url, init));
         if (isLast || !passingStatuses.has(response.status)) return response;
         const asked = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
         if (asked > longestWaitSeconds) return response;

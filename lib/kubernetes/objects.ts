@@ -13,7 +13,10 @@ import type {
   V1StatefulSet,
   V1Volume,
 } from "@kubernetes/client-node";
-import type { Kind } from "./config.ts";
+
+/** The kinds of workloads that figwasp looks at. */
+export const kinds = ["deployment", "statefulset", "daemonset"] as const;
+export type Kind = (typeof kinds)[number];
 
 /** Where a Deployment says which ReplicaSet is its newest. */
 const revisionAnnotation = "deployment.kubernetes.io/revision";

@@ -2,8 +2,7 @@
  * The credentials that the kubelet would try for an image, in its order: those of the Secrets that the pods name, then
  * those of a mounted docker config (k8s.io/kubernetes, pkg/credentialprovider). What only a node knows is not there.
  */
-import { type Credential, identityOf } from "./auth.ts";
-import { type Login, quoteKey } from "./docker-config.ts";
+import { type Credential, identityOf, type Login, quoteKey } from "./docker-config.ts";
 import { matching } from "./keys.ts";
 
 /** A Secret or a mounted docker config. */

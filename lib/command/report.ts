@@ -3,10 +3,10 @@
  * compared and why; or one JSON document, whose schema is docs/report.schema.json.
  */
 import { createHash } from "node:crypto";
-import type { Finding, OutdatedContainer } from "../figwasp.ts";
-import { RELEASE } from "./config.ts";
-import type { Release } from "./release.ts";
-import { printable, quote } from "./text.ts";
+import type { Finding, OutdatedContainer } from "../../figwasp.ts";
+import type { Release } from "../registry/release.ts";
+import { printable, quote } from "../text.ts";
+import { RELEASE } from "../version.ts";
 
 /** A run that has ended. */
 export interface Report {

@@ -3,10 +3,10 @@
  */
 import { writeFileSync } from "node:fs";
 import type { WriteStream } from "node:tty";
-import type { Outside } from "../figwasp.ts";
-import { fetch } from "./http.ts";
+import type { Outside } from "../../figwasp.ts";
+import { fetch } from "../http/fetch.ts";
+import { messageOf } from "../text.ts";
 import { progressLine } from "./terminal.ts";
-import { messageOf } from "./text.ts";
 
 /** SIGTERM and SIGINT end the run, with the report so far. */
 export function realOutside(connect: Outside["connect"]): Outside {

@@ -8,10 +8,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { createSecureContext, getCACertificates, type SecureContext } from "node:tls";
 import { parse as parseToml } from "smol-toml";
-import { type Config, parseGoDuration } from "./config.ts";
-import { type Agents, isUntrusted, newAgents } from "./http.ts";
-import { isObject, messageOf, quote } from "./text.ts";
-import { codeOf } from "./transport.ts";
+import { type Agents, isUntrusted, newAgents } from "../http/fetch.ts";
+import { codeOf } from "../http/transport.ts";
+import { isObject, messageOf, parseGoDuration, quote } from "../text.ts";
 
 /** Where a registry's API is, and how it is reached. */
 export interface Endpoint {
@@ -30,13 +29,23 @@ export interface Endpoint {
   otherAgents: Agents;
 }
 
+/** The proxy variables; an empty text is none. */
+export interface Proxies {
+  /** HTTP_PROXY. */
+  httpProxy: string;
+  /** HTTPS_PROXY. */
+  httpsProxy: string;
+  /** NO_PROXY. */
+  noProxy: string;
+}
+
 /** The hosts of registries, from a folder in containerd's format. */
 export class Hosts {
   readonly #folder: string;
-  readonly #proxies: Config["proxies"];
+  readonly #proxies: Proxies;
   readonly #byDefault: Agents;
 
-  constructor(folder: string, proxies: Config["proxies"]) {
+  constructor(folder: string, proxies: Proxies) {
     this.#folder = folder;
     this.#proxies = proxies;
     this.#byDefault = this.#newAgents({});

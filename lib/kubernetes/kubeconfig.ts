@@ -3,10 +3,10 @@
  */
 import type { Agent } from "node:http";
 import type { RequestOptions } from "node:https";
+import { ConfigError } from "../errors.ts";
+import { newAgents } from "../http/fetch.ts";
+import { messageOf, quote } from "../text.ts";
 import type { ClusterConfig, Connection } from "./api.ts";
-import { ConfigError } from "./config.ts";
-import { newAgents } from "./http.ts";
-import { messageOf, quote } from "./text.ts";
 
 /** The cluster of a kubeconfig, by the file and the context that are given, or as kubectl finds them. Runs its credential
  *  plugin. Throws ConfigError where there is none or it cannot be read, and Error where it cannot authenticate. */

@@ -3,8 +3,8 @@
  * what a server signed.
  */
 import { STATUS_CODES } from "node:http";
-import type { Response } from "./http.ts";
-import { printable } from "./text.ts";
+import { printable } from "../text.ts";
+import type { Response } from "./fetch.ts";
 import { type Fetch, reasonOf } from "./transport.ts";
 
 const tellingHeaders = [

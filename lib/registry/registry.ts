@@ -3,13 +3,15 @@
  * (distribution-spec, "Pull"). How its host is reached, where a credential may go and what it is spared stand in modules of
  * their own; what the answers mean, is decided in figwasp.ts. Nothing secret is sent before the host has asked for it.
  */
-import type { Reference } from "../figwasp.ts";
-import { type Grant, type Credential, describeLogin, describeNone, identityOf, Logins, type Outcome } from "./auth.ts";
-import { type Config, userAgent } from "./config.ts";
-import type { Visit } from "./doctor.ts";
-import { describeFailure, type Endpoint, Hosts } from "./hosts.ts";
-import type { Response } from "./http.ts";
-import { credentialsFor, type Keyring } from "./keyring.ts";
+import { shareCall } from "../calls.ts";
+import { type Credential, identityOf } from "../credentials/docker-config.ts";
+import { credentialsFor, type Keyring } from "../credentials/keyring.ts";
+import type { Response } from "../http/fetch.ts";
+import { type Answer, describeRefusal, HttpError, readBody, send, statusOf } from "../http/transport.ts";
+import { printable, quote, withoutQuery } from "../text.ts";
+import { userAgent } from "../version.ts";
+import { describeLogin, describeNone, type Grant, Logins, type Outcome } from "./auth.ts";
+import { describeFailure, type Endpoint, Hosts, type Proxies } from "./hosts.ts";
 import { describeQuota, type LimitedClient } from "./limits.ts";
 import {
   configAt,
@@ -22,12 +24,30 @@ import {
   sha256,
   UnreadableManifest,
 } from "./manifest.ts";
+import type { Reference } from "./reference.ts";
 import { findRelease, mapWords, type Release } from "./release.ts";
-import { printable, quote } from "./text.ts";
-import { type Answer, describeRefusal, HttpError, readBody, send, statusOf, withoutQuery } from "./transport.ts";
-import { once } from "./turns.ts";
 
-type RegistrySettings = Pick<Config, "certsDir" | "proxies" | "tokenHosts">;
+/** How the hosts of registries are reached, as the settings have it. */
+export interface RegistrySettings {
+  /** Folder of `HOST/hosts.toml` files in containerd's format. */
+  certsDir: string;
+  proxies: Proxies;
+  /** Further hosts, by registry host, that its credential may be sent to for a token. */
+  tokenHosts: Map<string, string[]>;
+}
+
+/** How a host of a registry was met. Nothing in it is secret. */
+export interface Visit {
+  /** As images name it: `docker.io`. */
+  registry: string;
+  /** Where it was asked: `https://registry-1.docker.io/v2`. */
+  base: string;
+  isMirror: boolean;
+  /** What it asks for and takes, and why that; or why it could not be asked. */
+  found: string;
+  /** Of its answer; undefined where it gave none. */
+  status: number | undefined;
+}
 
 /** All registries of a run: what their hosts told, and how they let figwasp in. */
 export class Registry {
@@ -63,7 +83,7 @@ export class Registry {
    *  a registry that once fails to tell is not asked again. Never throws. */
   releaseOf(reference: Reference, digest: Digest): Promise<Release | undefined> {
     const key = `${nameOf(reference)}@${digest}`;
-    return once(this.#releases, key, async () => {
+    return shareCall(this.#releases, key, async () => {
       if (this.#silent.has(reference.registry)) return undefined;
       try {
         const repository = this.resolvers.get(key);
@@ -82,7 +102,7 @@ export class Registry {
   }
 
   endpointsOf(registry: string): Promise<Endpoint[]> {
-    return once(this.#endpoints, registry, async () => {
+    return shareCall(this.#endpoints, registry, async () => {
       const endpoints = await this.#hosts.endpointsOf(registry);
       for (const { base, unverifiedBy, headers } of endpoints) {
         if (unverifiedBy)
@@ -135,7 +155,7 @@ export class Repository {
 
   /** The digest that the tag points at now. Throws Error with method, URL and answer. */
   resolve(tag: string): Promise<Digest> {
-    return once(this.#tagDigests, tag, async () => {
+    return shareCall(this.#tagDigests, tag, async () => {
       const digest = (await this.#head(tag)) ?? sha256(await this.#read(manifestAt(tag)));
       this.#registry.resolvers.set(`${nameOf(this.#reference)}@${digest}`, this);
       return digest;
@@ -150,7 +170,7 @@ export class Repository {
   /** The manifest of this digest; undefined where the repository does not have it. Throws Error, also where the
    *  bytes are not the digest's. */
   manifest(digest: Digest): Promise<Manifest | undefined> {
-    return once(this.#manifests, digest, async () => {
+    return shareCall(this.#manifests, digest, async () => {
       try {
         return parseManifest(digest, await this.#readExactly(digest, manifestAt(digest)));
       } catch (error) {

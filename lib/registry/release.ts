@@ -2,8 +2,8 @@
  * What the owner of an image calls it, by the keys of the OCI image-spec ("Pre-Defined Annotation Keys"). It is told
  * beside the digests, and nothing is decided by it.
  */
+import { isObject, parseObject, printable } from "../text.ts";
 import { type Digest, imagesOf, type Manifest } from "./manifest.ts";
-import { isObject, parseObject, printable } from "./text.ts";
 
 /** One field at least, each in the owner's own words, on one line and cut. */
 export interface Release {

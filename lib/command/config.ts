@@ -4,18 +4,16 @@
  */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { closest, distance } from "fastest-levenshtein";
-import { messageOf, quote } from "./text.ts";
-
-/** The release; package.json says the same, and a test compares them. */
-export const RELEASE = "3.0.0-alpha.0";
-/** By it the owners of a server know who asks. */
-export const userAgent = `figwasp/${RELEASE} (+https://github.com/figwasp/figwasp)`;
-
-export class ConfigError extends Error {}
+import { ConfigError } from "../errors.ts";
+import type { ClusterConfig } from "../kubernetes/api.ts";
+import { type Kind, kinds } from "../kubernetes/objects.ts";
+import type { Proxies } from "../registry/hosts.ts";
+import { messageOf, parseGoDuration, quote } from "../text.ts";
+import { RELEASE } from "../version.ts";
 
 const commands = ["rbac", "doctor"] as const;
 
-export interface Config {
+export interface Config extends ClusterConfig {
   /** `run` judges and restarts; `rbac` prints the rights that it needs; `doctor` checks whether all is there. */
   command: "run" | (typeof commands)[number];
   /** The workloads that are named; none: all that the selector finds. */
@@ -32,28 +30,19 @@ export interface Config {
   output: Output;
   /** Tells each request and its answer. */
   isVerbose: boolean;
-  /** File; absent: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
-  kubeconfig: string | undefined;
-  /** Of the kubeconfig; absent: its current one. */
-  context: string | undefined;
   /** Deadline of each request, in milliseconds. */
   clientTimeoutMs: number;
   /** Deadline of the whole run, in milliseconds. */
   runTimeoutMs: number;
   /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
   retryIntervalMs: number | undefined;
-  /** Under which name the API server notes who wrote the annotations. */
-  fieldManager: string;
-  /** The pod-template annotation that makes the workload roll. */
-  restartAnnotation: string;
   /** Folder of `HOST/hosts.toml` files in containerd's format. */
   certsDir: string;
   /** Folder of a docker config, as Docker's own variable names it. */
   dockerConfig: string | undefined;
   /** Further hosts, by registry host, that its credential may be sent to for a token. */
   tokenHosts: Map<string, string[]>;
-  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY; an empty one is none. */
-  proxies: Record<"httpProxy" | "httpsProxy" | "noProxy", string>;
+  proxies: Proxies;
 }
 
 const outputs = ["text", "json"] as const;
@@ -227,8 +216,6 @@ Durations are Go's, such as 30s or 1m30s. The exit code is 0 when all was judged
 failed or did not converge, 2 for a bad flag or variable, or without a cluster to ask.`;
 }
 
-export const kinds = ["deployment", "statefulset", "daemonset"] as const;
-export type Kind = (typeof kinds)[number];
 const kindWords: Record<Kind, RegExp> = {
   deployment: /^(?:deployments?|deploy)(?:\.apps)?$/i,
   statefulset: /^(?:statefulsets?|sts)(?:\.apps)?$/i,
@@ -282,7 +269,7 @@ function readTokenHosts(text: string): Map<string, string[]> {
 
 // The variables that curl, Docker and Go programs take, in lower case first. They may hold a password: no message
 // shows them.
-function readProxies(env: Env): Config["proxies"] {
+function readProxies(env: Env): Proxies {
   const read = (name: string) => env[name.toLowerCase()] || env[name] || "";
   const readUrl = (name: string) => {
     const url = read(name).replace(/^(?=[^:/]+(?::\d+)?$)/, "http://"); // `proxy.example:3128`, as in Go
@@ -315,19 +302,4 @@ function readTimeout(setting: "client-timeout" | "timeout", text: string): numbe
 
 function refuse(setting: Name, found: string, needed: string): never {
   throw new ConfigError(`Cannot use ${spell(setting)} ${quote(found)}: ${needed} is needed`);
-}
-
-const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
-
-/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
- *  See Go's time.ParseDuration. */
-export function parseGoDuration(text: string): number {
-  if (text === "0") return 0;
-  const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
-  let sum = 0;
-  do {
-    const [, number, unit = ""] = part.exec(text) ?? [];
-    sum += Number(number) * (unitMs[unit] ?? NaN);
-  } while (part.lastIndex > 0 && part.lastIndex < text.length);
-  return sum;
 }

@@ -4,10 +4,23 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Credential } from "./auth.ts";
-import { ConfigError } from "./config.ts";
-import { isObject, messageOf, parseObject, quote } from "./text.ts";
-import { withoutQuery } from "./transport.ts";
+import { ConfigError } from "../errors.ts";
+import { isObject, messageOf, parseObject, quote, withoutQuery } from "../text.ts";
+
+/** What a docker config holds for a registry. */
+export interface Credential {
+  /** The base64 of `username:password`, as `Authorization: Basic` has it. */
+  basic: string;
+  /** What `docker login` was given in place of the password, by token servers that speak OAuth 2. */
+  identityToken?: string;
+  /** Where it comes from, for messages: `key "ghcr.io" of Secret shop/pull`. */
+  source: string;
+}
+
+/** What tells two credentials apart. Registries give one user name to all that log in by an identity token. */
+export function identityOf({ basic, identityToken = "" }: Credential): string {
+  return `${basic} ${identityToken}`;
+}
 
 /** What a docker config holds under one key; without a credential where a helper would have to be run for it. */
 export interface Login {

@@ -3,7 +3,7 @@
  * (OCI distribution-spec). What a difference between two of them means, is decided in figwasp.ts.
  */
 import { createHash } from "node:crypto";
-import { isObject, parseObject } from "./text.ts";
+import { isObject, parseObject } from "../text.ts";
 
 /** Of the one algorithm that all runtimes report in. See image-spec, "Digests". */
 export type Digest = `sha256:${string}`;

@@ -1,8 +1,9 @@
 /**
  * The smallest rights with which figwasp can look after some workloads, as `figwasp rbac` prints them.
  */
-import type { Finding } from "../figwasp.ts";
-import { type Config, type Kind, kinds } from "./config.ts";
+import type { Finding } from "../../figwasp.ts";
+import { type Kind, kinds } from "../kubernetes/objects.ts";
+import type { Config } from "./config.ts";
 
 /** The workloads that figwasp is to look after. */
 export interface Selection {
@@ -65,7 +66,7 @@ export function rightsOf(selection: Selection): Right[] {
 /** A ServiceAccount, and the Roles that it needs with their bindings, as YAML: a ClusterRole for all namespaces. Throws
  *  Error where a workload could not be read, or none was found. */
 export async function printRoles(findings: Finding[], where: Where): Promise<string> {
-  const { dumpYaml } = await import("./client-library.ts");
+  const { dumpYaml } = await import("../kubernetes/client-library.ts");
   for (const { verdict } of findings) if (verdict.kind === "failed") throw verdict.error;
   const selection = toSelection(findings, where);
   if (selection.workloads.length === 0) {

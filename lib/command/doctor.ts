@@ -2,13 +2,14 @@
  * What `figwasp doctor` says: whether figwasp could do its work here, and what to do where it could not.
  */
 import { STATUS_CODES } from "node:http";
-import type { Finding } from "../figwasp.ts";
-import { describeQuota, isForNodes, type Quota } from "./limits.ts";
+import type { Finding } from "../../figwasp.ts";
+import { HttpError, statusOf } from "../http/transport.ts";
+import { describeQuota, isForNodes, type Quota } from "../registry/limits.ts";
+import type { Visit } from "../registry/registry.ts";
+import { printable } from "../text.ts";
 import type { Right } from "./rbac.ts";
 import { describeContainer, describeReason, subjectOf } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
-import { printable } from "./text.ts";
-import { HttpError, statusOf } from "./transport.ts";
 
 /** What was looked at, without changing anything. */
 export interface Diagnosis {
@@ -21,19 +22,6 @@ export interface Diagnosis {
   notes: string[];
   /** How far this clock is ahead of the API server's, in milliseconds; undefined if that told no time. */
   aheadMs: number | undefined;
-}
-
-/** How a host of a registry was met. Nothing in it is secret. */
-export interface Visit {
-  /** As images name it: `docker.io`. */
-  registry: string;
-  /** Where it was asked: `https://registry-1.docker.io/v2`. */
-  base: string;
-  isMirror: boolean;
-  /** What it asks for and takes, and why that; or why it could not be asked. */
-  found: string;
-  /** Of its answer; undefined where it gave none. */
-  status: number | undefined;
 }
 
 interface Check {

@@ -2,9 +2,10 @@
  * What a person at a terminal sees: the findings as a table with short digests, and meanwhile how far the run is.
  */
 import { styleText } from "node:util";
-import type { Finding } from "../figwasp.ts";
+import type { Finding } from "../../figwasp.ts";
+import type { Named } from "../kubernetes/objects.ts";
+import { printable } from "../text.ts";
 import type { Output } from "./config.ts";
-import type { Named } from "./objects.ts";
 import {
   closingLines,
   describeRelease,
@@ -15,7 +16,6 @@ import {
   subjectOf,
   toDocument,
 } from "./report.ts";
-import { printable } from "./text.ts";
 
 export interface Terminal {
   /** Its width in characters. */
