@@ -21,3 +21,18 @@ export function oneAtATime<T>(
   lastCalls.set(key, settled);
   return result;
 }
+
+/** Makes a call for each item, at most `max` at a time. Resolves to the results in the order of the items. */
+export async function mapConcurrently<Item, Result>(
+  items: readonly Item[],
+  max: number,
+  call: (item: Item) => Promise<Result>,
+): Promise<Result[]> {
+  const queue = items.entries();
+  const results = new Map<number, Result>();
+  const work = async () => {
+    for (const [index, item] of queue) results.set(index, await call(item));
+  };
+  await Promise.all(Array.from({ length: max }, work));
+  return items.map((_item, index) => results.get(index) as Result);
+}

@@ -1,7 +1,22 @@
 /**
- * The error of a user's own settings, which all rooms may throw.
+ * The errors that several rooms throw or tell apart.
  */
 
 /** A flag, variable, file or kubeconfig that cannot be used. The message names it, what was found and what is needed.
  *  `main` answers it with exit code 2, so that a Job's podFailurePolicy can stop retrying. */
 export class ConfigError extends Error {}
+
+/** An answer of a registry or of the API server other than the one that was asked for. */
+export class HttpError extends Error {
+  /** Undefined where no HTTP response came, for example because the connection broke off. */
+  readonly status: number | undefined;
+  constructor(status: number | undefined, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The status of an HttpError; undefined for anything else that was thrown. */
+export function statusOf(error: unknown): number | undefined {
+  return error instanceof HttpError ? error.status : undefined;
+}

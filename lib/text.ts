@@ -64,3 +64,9 @@ export function parseGoDuration(text: string): number {
   } while (part.lastIndex > 0 && part.lastIndex < text.length);
   return sum;
 }
+
+/** The text cut to a number of bytes in UTF-8, without half a character at its end. */
+export function cutBytes(text: string, maxBytes: number): string {
+  const start = Buffer.from(text).subarray(0, maxBytes).toString("utf8");
+  return start.replace(/\ufffd$/, "");
+}

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { parseChallenges, parseReference } from "../figwasp.ts";
+import { parseChallenges, parseReference, type Running } from "../figwasp.ts";
 import { readRealm } from "../lib/registry/auth.ts";
 import { Hosts } from "../lib/registry/hosts.ts";
 import { behind, digest, giving, holding, inTurn, queryOf, refusing, routes } from "./support/doors.ts";
@@ -13,7 +13,7 @@ const registry = "registry.example.org";
 const image = `${registry}/app`;
 const basic = 'Basic realm="r"';
 const bearer = 'Bearer realm="/token",service="s"';
-const other = [{ digest: digestOf("another"), isImageId: false }]; // makes figwasp read the manifest as well
+const other: Running[] = [{ kind: "digest", digest: digestOf("another"), isImageId: false }]; // makes figwasp read the manifest as well
 
 type World = { internet: Internet; figwasp: AskableRegistry };
 type SetUp = RegistrySetUp & { addresses?: Record<string, string> };

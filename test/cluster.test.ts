@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { connectCluster, type Pod, type Workload } from "../figwasp.ts";
+import { connectCluster, currentPods } from "../figwasp.ts";
+import { kinds, type Pod, type Workload } from "../lib/kubernetes/objects.ts";
 import { ConfigError } from "../lib/errors.ts";
 import { fetch } from "../lib/http/fetch.ts";
 import { boundFetch, HttpError } from "../lib/http/transport.ts";
-import { type ClusterConfig, readServiceAccount } from "../lib/kubernetes/api.ts";
+import { type ClusterConfig, readServiceAccount } from "../lib/kubernetes/connection.ts";
 import type { Kind } from "../lib/kubernetes/objects.ts";
 import { kubeconfigFor, serveApi, useKubeconfig } from "./support/api.ts";
 import { aWorkload } from "./support/cluster.ts";
@@ -35,7 +36,7 @@ describe("connectCluster()", () => {
     const kubeconfig = `${await folderOf(t, { named: JSON.stringify(config) })}/named`;
     const cluster = await connect({ kubeconfig, context: "named" });
     assert.equal(cluster.namespace, "there");
-    assert.equal((await cluster.getWorkload("deployment", "shop", "api")).name, "api");
+    assert.equal((await cluster.getWorkload({ kind: "deployment", namespace: "shop", name: "api" })).name, "api");
     await assert.rejects(connect({ kubeconfig, context: "nmaed" }), {
       message: 'Cannot find context "nmaed": one of other, named is needed',
     });
@@ -75,11 +76,14 @@ describe("connectCluster()", () => {
     const message = 'deployments.apps "api" is forbidden: User "figwasp" cannot get resource "deployments"';
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 403, message } });
     const expected = { status: 403, message: `GET ${apps}/deployments/api returned 403: ${message}` };
-    await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), (error) => {
-      assert(error instanceof HttpError);
-      assert.deepEqual({ status: error.status, message: error.message }, expected);
-      return true;
-    });
+    await assert.rejects(
+      (await connect()).getWorkload({ kind: "deployment", namespace: "shop", name: "api" }),
+      (error) => {
+        assert(error instanceof HttpError);
+        assert.deepEqual({ status: error.status, message: error.message }, expected);
+        return true;
+      },
+    );
   });
 
   it("gives each question its deadline from its own turn on", { timeout: 20_000 }, async (t) => {
@@ -91,7 +95,9 @@ describe("connectCluster()", () => {
     const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", restartAnnotation: "r" };
     const cluster = await connectCluster(boundFetch(fetch, 1000, new AbortController().signal), given);
     // Together they take longer than a deadline.
-    const asked = Array.from({ length: 30 }, () => cluster.getWorkload("deployment", "shop", "api"));
+    const asked = Array.from({ length: 30 }, () =>
+      cluster.getWorkload({ kind: "deployment", namespace: "shop", name: "api" }),
+    );
     assert.equal((await Promise.all(asked)).length, 30);
     assert.equal(stub.connections(), 1);
   });
@@ -107,7 +113,7 @@ describe("connectCluster()", () => {
 
   it("gives the status where a proxy in between answers", async (t) => {
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 502 } });
-    await assert.rejects((await connect()).getWorkload("deployment", "shop", "api"), {
+    await assert.rejects((await connect()).getWorkload({ kind: "deployment", namespace: "shop", name: "api" }), {
       message: /returned 502: Bad Gateway$/,
     });
   });
@@ -160,7 +166,7 @@ describe("Cluster.getWorkload()", () => {
       status,
     };
     await serveApi(t, { [`GET ${apps}/${kind}s/api`]: object });
-    return (await connect()).getWorkload(kind, "shop", "api");
+    return (await connect()).getWorkload({ kind, namespace: "shop", name: "api" });
   }
 
   it("keeps of a Deployment what the judge needs", async (t) => {
@@ -178,8 +184,8 @@ describe("Cluster.getWorkload()", () => {
       rollout: { isComplete: false, progress: "0 of 2 pods updated, 0 available", failure: undefined },
       selector: "app=api",
       revision: "12",
-      annotations: { a: "b" },
-      marks: ["deployment.kubernetes.io/revision"],
+      templateAnnotations: { a: "b" },
+      metadataKeys: ["deployment.kubernetes.io/revision"],
       containers: [
         { name: "init", image: "busybox" },
         { name: "app", image: "api:1" },
@@ -202,7 +208,10 @@ describe("Cluster.getWorkload()", () => {
 
   it("keeps the keys of its own labels and annotations, by which tools mark what they apply", async (t) => {
     const changes = { labels: { "kustomize.toolkit.fluxcd.io/name": "x" }, annotations: { "argocd/x": "y" } };
-    assert.deepEqual((await read(t, "daemonset", changes)).marks, ["kustomize.toolkit.fluxcd.io/name", "argocd/x"]);
+    assert.deepEqual((await read(t, "daemonset", changes)).metadataKeys, [
+      "kustomize.toolkit.fluxcd.io/name",
+      "argocd/x",
+    ]);
   });
 
   it("sees that the controller is behind, and that it is paused", async (t) => {
@@ -358,13 +367,12 @@ describe("Cluster.listWorkloads()", () => {
   });
 });
 
-describe("Cluster.readPods()", () => {
-  const read = async (...workloads: Partial<Workload>[]) => {
-    const all = workloads.map((changes) => aWorkload({ uid: "u1", ...changes }));
-    return (await connect()).readPods(all, "shop", "app=api");
+describe("Cluster.readOwnedObjects() and currentPods()", () => {
+  const readCurrent = async (changes: Partial<Workload>) => {
+    const workload = aWorkload({ uid: "u1", ...changes });
+    return currentPods(workload, await (await connect()).readOwnedObjects(workload));
   };
-  const namesOf = (found: Map<string, Pod[] | Error>) =>
-    [...found].map(([uid, pods]) => [uid, pods instanceof Error ? pods.message : pods.map(({ name }) => name)].flat());
+  const namesOf = (pods: Pod[]) => pods.map(({ name }) => name);
   const list = (...items: object[]) => ({ items, metadata: {} });
   const pods = "GET /api/v1/namespaces/shop/pods";
   const pod = (name: string, owner: string, hash?: string) => {
@@ -383,19 +391,19 @@ describe("Cluster.readPods()", () => {
       ),
       [pods]: list(pod("old", "rs1"), pod("new", "rs2"), pod("other", "rs3"), pod("nobody's", "")),
     });
-    assert.deepEqual(namesOf(await read({ revision: "2" })), [["u1", "new"]]);
+    assert.deepEqual(namesOf(await readCurrent({ revision: "2" })), ["new"]);
     assert.deepEqual(stub.lines(), [`GET ${apps}/replicasets`, pods]);
     const metadataAlone = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
     assert.equal(stub.requests[0]?.headers.accept, metadataAlone);
     assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
-    assert.deepEqual(namesOf(await read({ revision: "3" })), [["u1"]]);
+    assert.deepEqual(namesOf(await readCurrent({ revision: "3" })), []);
   });
 
   it("takes none where nothing says which ReplicaSet or revision is the newest", async (t) => {
     const bare = { metadata: { uid: "rs1", ...controller("u1") } };
     await serveApi(t, { [`GET ${apps}/replicasets`]: list(bare), [pods]: list(pod("a", "rs1"), pod("b", "u1")) });
-    assert.deepEqual(namesOf(await read({ revision: "" })), [["u1"]]);
-    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "" })), [["u1"]]);
+    assert.deepEqual(namesOf(await readCurrent({ revision: "" })), []);
+    assert.deepEqual(namesOf(await readCurrent({ kind: "statefulset", revision: "" })), []);
   });
 
   it("gives the error of a list to the kind that needs it, and to no other", async (t) => {
@@ -403,19 +411,18 @@ describe("Cluster.readPods()", () => {
       [`GET ${apps}/controllerrevisions`]: { code: 403, message: "no" },
       [pods]: list(pod("a", "u2", "db-1")),
     });
-    const found = await read({ kind: "daemonset" }, { kind: "statefulset", uid: "u2", revision: "db-1" });
-    assert.deepEqual(namesOf(found), [
-      ["u1", `GET ${apps}/controllerrevisions returned 403: no`],
-      ["u2", "a"],
-    ]);
+    await assert.rejects(readCurrent({ kind: "daemonset" }), {
+      message: `GET ${apps}/controllerrevisions returned 403: no`,
+    });
+    assert.deepEqual(namesOf(await readCurrent({ kind: "statefulset", uid: "u2", revision: "db-1" })), ["a"]);
   });
 
   it("takes those of the revision that a StatefulSet names", async (t) => {
     const stub = await serveApi(t, {
       [pods]: list(pod("old", "u1", "api-1"), pod("new", "u1", "api-2"), pod("other", "u2", "api-2")),
     });
-    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "api-2" })), [["u1", "new"]]);
-    assert.deepEqual(namesOf(await read({ kind: "statefulset", revision: "" })), [["u1"]]);
+    assert.deepEqual(namesOf(await readCurrent({ kind: "statefulset", revision: "api-2" })), ["new"]);
+    assert.deepEqual(namesOf(await readCurrent({ kind: "statefulset", revision: "" })), []);
     assert.deepEqual(stub.lines(), [pods, pods]);
   });
 
@@ -427,24 +434,77 @@ describe("Cluster.readPods()", () => {
       [`GET ${apps}/controllerrevisions`]: list(item("aaa", "u1", 3), item("bbb", "u1", 2), item("ccc", "other", 9)),
       [pods]: list(pod("new", "u1", "aaa"), pod("old", "u1", "bbb"), pod("other", "u1", "ccc")),
     });
-    assert.deepEqual(namesOf(await read({ kind: "daemonset", revision: "" })), [["u1", "new"]]);
+    assert.deepEqual(namesOf(await readCurrent({ kind: "daemonset", revision: "" })), ["new"]);
     assert(stub.requests.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
   });
 
-  it("reads each list once for workloads of all kinds", async (t) => {
+  /** What lists give: so many Deployments, and one workload of each other kind. */
+  const listsOf = (deployments: number) => {
+    const deployment = (number: number) => {
+      const revision = { "deployment.kubernetes.io/revision": "1" };
+      return { metadata: { uid: `u${number}`, name: `d${number}`, namespace: "shop", annotations: revision }, spec };
+    };
+    const spec = { selector: { matchLabels: { app: "api" } } };
+    const other = { metadata: { uid: "db", name: "db", namespace: "shop" }, spec, status: { updateRevision: "db-1" } };
+    const names = Array.from({ length: deployments }, (_item, number) => number);
+    return {
+      [`GET ${apps}/deployments`]: list(...names.map(deployment)),
+      [`GET ${apps}/statefulsets`]: list(other),
+      [`GET ${apps}/daemonsets`]: list({ ...other, metadata: { ...other.metadata, uid: "ds" } }),
+    };
+  };
+
+  it("reads each list once for workloads of all kinds, where eight of a namespace were listed", async (t) => {
     const stub = await serveApi(t, {
-      [`GET ${apps}/replicasets`]: list(replicaSet("rs1", "u1", "1"), replicaSet("rs2", "u2", "1")),
-      [`GET ${apps}/controllerrevisions`]: list(),
-      [pods]: list(pod("a", "rs1"), pod("b", "rs2"), pod("c", "u3", "db-1")),
+      ...listsOf(6),
+      [`GET ${apps}/replicasets`]: list(...[0, 1, 2, 3, 4, 5].map((n) => replicaSet(`rs${n}`, `u${n}`, "1"))),
+      [`GET ${apps}/controllerrevisions`]: list({
+        metadata: { labels: { "controller-revision-hash": "ds-1" }, ...controller("ds") },
+        revision: 1,
+      }),
+      [pods]: list(pod("a", "rs0"), pod("b", "rs5"), pod("c", "db", "db-1"), pod("d", "ds", "ds-1")),
     });
-    const deployments = [{ revision: "1" }, { uid: "u2", revision: "1" }];
-    const others: Partial<Workload>[] = [
-      { kind: "statefulset", uid: "u3", revision: "db-1" },
-      { kind: "daemonset", uid: "u4" },
-    ];
-    const found = namesOf(await read(...deployments, ...others));
-    assert.deepEqual(found, [["u1", "a"], ["u2", "b"], ["u3", "c"], ["u4"]]);
-    assert.equal(stub.requests.length, 3);
+    const cluster = await connect();
+    const lists = kinds.map((kind) => cluster.listWorkloads(kind, "shop", ""));
+    const workloads = (await Promise.all(lists)).flat();
+    const reads = workloads.map(async (workload) => {
+      return [workload.uid, namesOf(currentPods(workload, await cluster.readOwnedObjects(workload)))].flat();
+    });
+    const found = await Promise.all(reads);
+    assert.deepEqual(found, [["u0", "a"], ["u1"], ["u2"], ["u3"], ["u4"], ["u5", "b"], ["db", "c"], ["ds", "d"]]);
+    const owned = stub.requests.slice(3);
+    assert.deepEqual(new Set(owned.map(({ path }) => path.split("?")[0])).size, 3);
+    assert.equal(owned.length, 3);
+    assert(owned.every(({ path }) => path.includes("labelSelector=&")));
+
+    // Read again by its name, a workload is looked at by itself.
+    const again = aWorkload({ uid: "u0", revision: "1" });
+    assert.deepEqual(namesOf(currentPods(again, await cluster.readOwnedObjects(again))), ["a"]);
+    assert(stub.requests.slice(6).every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
+  });
+
+  it("reads the pods of each workload by its selector, where fewer than eight of a namespace were listed", async (t) => {
+    const stub = await serveApi(t, { ...listsOf(7), [`GET ${apps}/replicasets`]: list(), [pods]: list() });
+    const cluster = await connect();
+    const workloads = await cluster.listWorkloads("deployment", "shop", "");
+    for (const workload of workloads) await cluster.readOwnedObjects(workload);
+    const owned = stub.requests.slice(1);
+    assert.equal(owned.length, 14);
+    assert(owned.every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
+  });
+
+  it("asks once for a shared list that may not be read, and gives its error to each", async (t) => {
+    const forbidden = { code: 403, message: "forbidden" };
+    const stub = await serveApi(t, { ...listsOf(8), [`GET ${apps}/replicasets`]: list(), [pods]: forbidden });
+    const cluster = await connect();
+    const workloads = await cluster.listWorkloads("deployment", "shop", "");
+    for (const workload of workloads) {
+      await assert.rejects(cluster.readOwnedObjects(workload), {
+        status: 403,
+        message: /pods returned 403: forbidden$/,
+      });
+    }
+    assert.deepEqual(stub.lines().slice(1), [`GET ${apps}/replicasets`, pods]);
   });
 
   it("joins spec and status by name, in containers and init containers", async (t) => {
@@ -472,12 +532,11 @@ describe("Cluster.readPods()", () => {
       },
     };
     await serveApi(t, { [pods]: list(full) });
-    const found = await read({ kind: "statefulset", revision: "api-1" });
-    assert.deepEqual(found.get("u1"), [
+    assert.deepEqual(await readCurrent({ kind: "statefulset", revision: "api-1" }), [
       {
         name: "p1",
         ownerUid: "u1",
-        revision: "api-1",
+        revisionHash: "api-1",
         isTerminating: true,
         phase: "Running",
         annotations: { "figwasp/restarted-for": "{}", "restarted/at": "2026" },
@@ -600,10 +659,15 @@ describe("Cluster.annotateTemplate()", () => {
     await assert.rejects(annotate(), { message: `PATCH ${path} returned 403: ${denied.message}` });
   });
 
-  it("fails where the API server keeps no note of the restart, for each run would make another", async (t) => {
+  it("tells which annotations the changed workload does not have", async (t) => {
     await serveApi(t, { [`PATCH ${path}`]: object("8") });
-    const message = `PATCH ${path}: the pod template has no annotation b now, something takes it out again`;
-    await assert.rejects(annotate(), { message });
+    assert.deepEqual(await annotate(), ["b"]);
+    const kept = object("8");
+    Object.assign(kept.spec.template.metadata.annotations, { b: "2" });
+    await serveApi(t, { [`PATCH ${path}`]: kept });
+    assert.deepEqual(await annotate(), []);
+    await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: object("8") });
+    assert.deepEqual(await annotate(), ["b"]);
   });
 
   it("passes on a conflict and any other refusal", async (t) => {

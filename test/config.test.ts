@@ -7,13 +7,14 @@ import { RELEASE } from "../lib/version.ts";
 
 function read(variables: Record<string, string>, ...argv: string[]): Config {
   const config = readConfig(argv, variables);
-  assert(!("print" in config));
+  assert(config.kind === "config");
   return config;
 }
 
 describe("readConfig()", () => {
   it("fills in the defaults", () => {
     assert.deepEqual(read({}), {
+      kind: "config",
       command: "run",
       targets: [],
       selector: "figwasp/target=true",
@@ -216,12 +217,12 @@ describe("readConfig()", () => {
 
   it("answers --help with every flag and variable, and --version", () => {
     const help = readConfig(["--help"], {});
-    assert("print" in help);
+    assert(help.kind === "text");
     for (const name of ["DEPLOYMENT", "NAMESPACE", "SELECTOR", "ALL"])
-      assert(help.print.includes(`FIGWASP_TARGET_${name} `));
-    assert.match(help.print, /--client-timeout +FIGWASP_CLIENT_TIMEOUT .*\(30s\)/);
-    assert.match(help.print, /-A, --all-namespaces +FIGWASP_ALL_NAMESPACES /);
-    assert.deepEqual(readConfig(["--version"], {}), { print: `figwasp ${RELEASE}` });
+      assert(help.text.includes(`FIGWASP_TARGET_${name} `));
+    assert.match(help.text, /--client-timeout +FIGWASP_CLIENT_TIMEOUT .*\(30s\)/);
+    assert.match(help.text, /-A, --all-namespaces +FIGWASP_ALL_NAMESPACES /);
+    assert.deepEqual(readConfig(["--version"], {}), { kind: "text", text: `figwasp ${RELEASE}` });
   });
 });
 

@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Finding } from "../figwasp.ts";
+import type { Finding, WorkloadVerdict } from "../lib/verdicts.ts";
 import { diagnose, type Diagnosis } from "../lib/command/doctor.ts";
 import { HttpError } from "../lib/http/transport.ts";
 import type { Visit } from "../lib/registry/registry.ts";
 import { verdicts } from "./support/cluster.ts";
 
-const of = { kind: "deployment", namespace: "shop", name: "api" } as const;
+const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
 const image = "ghcr.io/acme/api:1.2";
 
 /** What is found beside an image that is well, and what there is to do. */
 function tell(diagnosis: Partial<Diagnosis>): { found: string[]; advice: string[]; isWell: boolean } {
   const container = { name: "app", image, verdict: verdicts.current, podCount: 1 };
-  const well: Finding = { of, verdict: { kind: "current" }, containers: [container] };
+  const well: Finding = { subject, verdict: { kind: "current" }, containers: [container] };
   const nothing = { rights: [], findings: [well], visits: [], quotas: new Map(), notes: [], aheadMs: 0 };
   const { lines, isWell } = diagnose({ ...nothing, ...diagnosis });
   const end = lines.indexOf("What to do");
@@ -96,7 +96,7 @@ describe("diagnose(), of an image", () => {
   const failed = (message: string, cause?: unknown): Finding => {
     const verdict = { kind: "failed", error: new Error(message, { cause }) } as const;
     const { error } = verdicts.failed;
-    return { of, verdict: { kind: "failed", error }, containers: [{ name: "app", image, verdict, podCount: 1 }] };
+    return { subject, verdict: { kind: "failed", error }, containers: [{ name: "app", image, verdict, podCount: 1 }] };
   };
   const advices: [string, Finding, RegExp][] = [
     [
@@ -135,7 +135,7 @@ describe("diagnose(), of an image", () => {
 });
 
 describe("diagnose(), of a workload", () => {
-  const workloads: [string, Finding["verdict"], string | undefined][] = [
+  const workloads: [string, WorkloadVerdict, string | undefined][] = [
     [
       "that is not there",
       { kind: "failed", error: new Error("no", { cause: new HttpError(404, "no") }) },
@@ -146,7 +146,7 @@ describe("diagnose(), of a workload", () => {
   ];
   for (const [what, verdict, advice] of workloads) {
     it(`says what to do about one ${what}`, () => {
-      const told = tell({ findings: [{ of, verdict, containers: [] }] });
+      const told = tell({ findings: [{ subject, verdict, containers: [] }] });
       assert.deepEqual([told.advice, told.isWell], [advice === undefined ? [] : [advice], advice === undefined]);
     });
   }
@@ -154,7 +154,7 @@ describe("diagnose(), of a workload", () => {
   it("gives the likely cause where a restart did not help", () => {
     const verdict = { kind: "not converged", reason: "likely a mirror: set FIGWASP_CERTS_DIR" } as const;
     const container = { name: "app", image, verdict: verdicts.outdated, podCount: 1 };
-    const { advice, isWell } = tell({ findings: [{ of, verdict, containers: [container] }] });
+    const { advice, isWell } = tell({ findings: [{ subject, verdict, containers: [container] }] });
     assert.deepEqual([advice, isWell], [["See to deployment shop/api: likely a mirror: set FIGWASP_CERTS_DIR"], false]);
   });
 });

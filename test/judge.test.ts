@@ -2,36 +2,36 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import {
   type ContainerFacts,
-  type ContainerVerdict,
   countingPods,
-  type Explanation,
   judgeContainer,
   judgeWithoutPods,
   judgeWorkload,
   type Lookup,
-  type Pod,
+  type Meaning,
   restartedFor,
   type Running,
-  type Workload,
-  type WorkloadVerdict,
 } from "../figwasp.ts";
+import type { Pod, Workload } from "../lib/kubernetes/objects.ts";
+import type { Digest } from "../lib/registry/manifest.ts";
+import type { ContainerVerdict, WorkloadVerdict } from "../lib/verdicts.ts";
 import { aPod, aWorkload, verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 
-const resolved = (explained: Partial<Record<keyof Explanation, string[]>> = {}): Lookup => {
-  const of = (key: keyof Explanation) => (explained[key] ?? []).map(digestOf);
-  const failures = new Map(of("failures").map((found) => [found, new Error("no answer")]));
-  const [children, configs, equivalent] = [of("children"), of("configs"), of("equivalent")];
-  const [partial, absent] = [of("partial"), of("absent")];
-  return { kind: "resolved", digest: digestOf("new"), children, configs, equivalent, partial, absent, failures };
+/** The tag resolves to "new"; what runs and is not told otherwise is other content. */
+const resolved = (told: Record<string, Meaning["kind"]> = {}): Lookup => {
+  const meanings = new Map<Digest, Meaning>();
+  const words: Record<string, Meaning["kind"]> = { new: "same", old: "other", older: "other", ...told };
+  for (const [word, kind] of Object.entries(words)) {
+    meanings.set(digestOf(word), kind === "failed" ? { kind, error: new Error("no answer") } : { kind });
+  }
+  return { kind: "resolved", digest: digestOf("new"), meanings, credential: undefined };
 };
-const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
-const imageId = (word: string): Running => ({ digest: digestOf(word), isImageId: true });
-const notStarted: Running = { reason: "the container has not started" };
-const imported: Running = { reason: "the image was imported into the node" };
+const running = (word: string): Running => ({ kind: "digest", digest: digestOf(word), isImageId: false });
+const imageId = (word: string): Running => ({ kind: "digest", digest: digestOf(word), isImageId: true });
+const notStarted: Running = { kind: "unreadable", reason: "the container has not started" };
+const imported: Running = { kind: "unreadable", reason: "the image was imported into the node" };
 const lost: Lookup = { kind: "failed", error: new Error("no answer") };
 const unreadable: Lookup = { kind: "unknown", reason: "of the outdated type" };
-const unreadConfigs: Lookup = { ...resolved(), configs: undefined } as Lookup;
 
 function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acme/api:1.2"): ContainerFacts {
   return {
@@ -43,23 +43,18 @@ function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acm
 
 describe("judgeContainer()", () => {
   const pinned = `ghcr.io/acme/api:1.2@${digestOf("old")}`;
-  const children = ["amd64", "arm64"];
   const rows: [string, ContainerFacts, ContainerVerdict["kind"], RegExp?][] = [
     // Each row of the table of container verdicts.
     ["the tag's digest", facts([[running("new")]], resolved()), "current"],
-    ["a child of the tag's index", facts([[running("amd64")]], resolved({ children })), "current"],
-    ["the config of one of its images", facts([[imageId("c")]], resolved({ configs: ["c"] })), "current"],
-    ["an equivalent index", facts([[running("old")]], resolved({ equivalent: ["old"] })), "current"],
-    ["an older digest", facts([[running("old")]], resolved({ children })), "outdated"],
-    [
-      "a digest that the repository does not have",
-      facts([[running("old")]], resolved({ absent: ["old"] })),
-      "outdated",
-    ],
-    ["another image ID", facts([[imageId("old")]], resolved({ configs: ["c"] })), "outdated"],
+    ["an image of the tag's index", facts([[running("amd64")]], resolved({ amd64: "same" })), "current"],
+    ["the config of one of its images", facts([[imageId("c")]], resolved({ c: "same" })), "current"],
+    ["an equivalent index", facts([[running("old")]], resolved({ old: "equivalent" })), "current"],
+    ["an older digest", facts([[running("old")]], resolved({ amd64: "same" })), "outdated"],
+    ["a digest that the repository does not have", facts([[running("old")]], resolved({ old: "absent" })), "outdated"],
+    ["another image ID", facts([[imageId("old")]], resolved({ c: "same" })), "outdated"],
     [
       "an image ID without configs to compare",
-      facts([[imageId("old")]], unreadConfigs),
+      facts([[imageId("old")]], resolved({ old: "incomparable" })),
       "unknown",
       /cannot be compared/,
     ],
@@ -82,10 +77,10 @@ describe("judgeContainer()", () => {
     ["outdated beside current", facts([[running("new")], [running("old")]], resolved()), "outdated"],
     ["unknown beside current", facts([[running("new")], [notStarted]], resolved()), "unknown"],
     ["failed beside unknown", facts([[notStarted], [running("old")]], lost), "failed"],
-    ["no answer about its digest", facts([[running("old")]], resolved({ failures: ["old"] })), "failed"],
+    ["no answer about its digest", facts([[running("old")]], resolved({ old: "failed" })), "failed"],
     [
       "outdated beside one of which there is no answer",
-      facts([[running("lost")], [running("old")]], resolved({ failures: ["lost"] })),
+      facts([[running("lost")], [running("old")]], resolved({ lost: "failed" })),
       "outdated",
     ],
     ["what cannot be read", facts([[running("old")]], unreadable), "unknown", /p1: of the outdated type/],
@@ -105,14 +100,14 @@ describe("judgeContainer()", () => {
 
   it("tells another index of the same image from the tag's own", () => {
     const isEquivalent = (word: string) => {
-      const verdict = judgeContainer(facts([[running(word)]], resolved({ equivalent: ["old"] })));
+      const verdict = judgeContainer(facts([[running(word)]], resolved({ old: "equivalent" })));
       return verdict.kind === "current" && verdict.isEquivalent;
     };
     assert.deepEqual([isEquivalent("old"), isEquivalent("new")], [true, false]);
   });
 
   it("names both digests and every outdated pod", () => {
-    const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ absent: ["old"] }));
+    const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ old: "absent" }));
     const digests = { running: digestOf("old"), alsoRunning: [digestOf("older")], resolved: digestOf("new") };
     const told = { pods: ["p1", "p3"], isAbsent: true, isPartial: false };
     assert.deepEqual(judgeContainer(given), { kind: "outdated", ...digests, ...told });
@@ -120,11 +115,12 @@ describe("judgeContainer()", () => {
 
   it("finds partial what all its pods run, of which the tag has some images still", () => {
     const isPartial = (...partial: string[]) => {
-      const verdict = judgeContainer(facts([[running("old")], [running("older")]], resolved({ partial })));
+      const told = Object.fromEntries(partial.map((word) => [word, "partial"] as const));
+      const verdict = judgeContainer(facts([[running("old")], [running("older")]], resolved(told)));
       return verdict.kind === "outdated" && verdict.isPartial;
     };
     assert.deepEqual([isPartial("old"), isPartial("old", "older")], [false, true]);
-    const mixed = judgeContainer(facts([[running("old")], [running("older")]], resolved({ partial: ["old"] })));
+    const mixed = judgeContainer(facts([[running("old")], [running("older")]], resolved({ old: "partial" })));
     assert(mixed.kind === "outdated" && mixed.running === digestOf("older"));
   });
 });

@@ -313,7 +313,10 @@ describe("a host that many ask", () => {
     const digest = stub.put("latest", imageOf("v1"));
     const registry = await openRegistry(t);
     const look = () =>
-      lookUp(registry, stub.image("latest"), { running: [{ digest, isImageId: false }], keyring: noKeys });
+      lookUp(registry, stub.image("latest"), {
+        running: [{ kind: "digest", digest, isImageId: false }],
+        keyring: noKeys,
+      });
     await Promise.all([look(), look(), look()]);
     await look();
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
@@ -396,7 +399,7 @@ describe("a host that tells its limits", () => {
         response.writeHead(200, { ...headers, "docker-content-digest": digestOf("v2") }).end();
       });
       const registry = await openRegistry(t);
-      const running = [{ digest: digestOf("v1"), isImageId: false }];
+      const running = [{ kind: "digest" as const, digest: digestOf("v1"), isImageId: false }];
       const lookup = await lookUp(registry, `${stub.host}/app`, { running, keyring: noKeys });
       assert(lookup.kind === "failed");
       const spared = new RegExp(`has ${remaining} of 100 pulls left, which are for the nodes, and no more was asked$`);

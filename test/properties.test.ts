@@ -149,9 +149,9 @@ describe("runningDigest(), of any parts", () => {
     forAll([scheme, host, path, sha256], (start, registry, repository, digits) => {
       const digest = `sha256:${digits}`;
       const named = `${start}${registry}/${repository}@${digest}`;
-      assert.deepEqual(runningDigest(named), { digest, isImageId: false });
+      assert.deepEqual(runningDigest(named), { kind: "digest", digest, isImageId: false });
       for (const bare of [digits, digest]) {
-        assert.deepEqual(runningDigest(start + bare), { digest, isImageId: true });
+        assert.deepEqual(runningDigest(start + bare), { kind: "digest", digest, isImageId: true });
       }
     });
   });

@@ -474,7 +474,9 @@ describe("figwasp asks the registries as they are", () => {
       const figwasp = await openRegistry(t, { fetch: internet.fetch });
       const key = profile.key ?? image.split("/")[0] ?? "";
       const keyring = seenBy.length > 0 ? keyringOf([key, login]) : noKeys;
-      const running = isRunningAnother ? [{ digest: digestOf("another"), isImageId: false }] : [];
+      const running = isRunningAnother
+        ? [{ kind: "digest" as const, digest: digestOf("another"), isImageId: false }]
+        : [];
 
       assert.match(await figwasp.ask(image, keyring, running), said);
       assert.deepEqual(internet.lines, profile.lines);

@@ -72,7 +72,7 @@ describe("runningDigest()", () => {
     ["CRI-O 1.28.0, an image ID without algorithm", hex, true],
   ];
   for (const [runtime, imageID, isImageId] of readable) {
-    it(`reads ${runtime}`, () => assert.deepEqual(runningDigest(imageID), { digest, isImageId }));
+    it(`reads ${runtime}`, () => assert.deepEqual(runningDigest(imageID), { kind: "digest", digest, isImageId }));
   }
 
   const unreadable: [string, string, RegExp][] = [
@@ -87,7 +87,7 @@ describe("runningDigest()", () => {
   for (const [what, imageID, reason] of unreadable) {
     it(`gives the reason for ${what}`, () => {
       const running = runningDigest(imageID);
-      assert("reason" in running);
+      assert(running.kind === "unreadable");
       assert.match(running.reason, reason);
     });
   }

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import { type Digest, lookUp, parseReference, type Reference, type Running } from "../figwasp.ts";
+import { lookUp, type Lookup, type Meaning, parseReference, type Running } from "../figwasp.ts";
+import type { Digest } from "../lib/registry/manifest.ts";
+import type { Reference } from "../lib/registry/reference.ts";
 import type { Registry } from "../lib/registry/registry.ts";
 import { behind, giving, refusing, routes } from "./support/doors.ts";
 import { keyringOf, plant, plantToken } from "./support/leaks.ts";
@@ -23,7 +25,7 @@ import { type Answer, serve } from "./support/serve.ts";
 const look = (registry: Registry, image: string, pods: Running[]) => {
   return lookUp(registry, image, { running: pods, keyring: noKeys });
 };
-const running = (word: string): Running => ({ digest: digestOf(word), isImageId: false });
+const running = (word: string): Running => ({ kind: "digest", digest: digestOf(word), isImageId: false });
 
 describe("Registry.resolve()", () => {
   it("asks with one HEAD, naming all four manifest types in one Accept", async (t) => {
@@ -305,14 +307,28 @@ describe("Registry and its hosts folder", () => {
 });
 
 describe("lookUp()", () => {
-  const nothing = { children: [], configs: [], equivalent: [], partial: [], absent: [], failures: new Map() };
+  /** A lookup of a tag that resolves to this digest, and what the others are. */
+  const resolved = (digest: Digest, others: [Digest, Meaning["kind"]][] = []) => {
+    const meanings = new Map([
+      [digest, { kind: "same" }],
+      ...others.map(([other, kind]) => [other, { kind }] as const),
+    ]);
+    return { kind: "resolved", digest, meanings, credential: undefined };
+  };
+  const meaningsOf = (lookup: Lookup) => {
+    assert(lookup.kind === "resolved");
+    return new Map([...lookup.meanings].map(([digest, { kind }]) => [digest, kind]));
+  };
 
   it("does not look into the index when every pod runs the tag's digest", async (t) => {
     const stub = await serveRegistry(t);
     const index = stub.put("latest", indexOver(digestOf("amd64")));
-    const pods: Running[] = [{ digest: index, isImageId: false }, { reason: "has not started" }];
+    const pods: Running[] = [
+      { kind: "digest", digest: index, isImageId: false },
+      { kind: "unreadable", reason: "has not started" },
+    ];
     const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
-    assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing });
+    assert.deepEqual(lookup, resolved(index));
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest"]);
   });
 
@@ -320,8 +336,13 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const index = stub.put("latest", indexOver(digestOf("amd64"), digestOf("arm64")));
     const lookup = await look(await openRegistry(t), stub.image("latest"), [running("amd64")]);
-    const children = [digestOf("amd64"), digestOf("arm64")];
-    assert.deepEqual(lookup, { kind: "resolved", digest: index, ...nothing, children });
+    assert.deepEqual(
+      lookup,
+      resolved(index, [
+        [digestOf("amd64"), "same"],
+        [digestOf("arm64"), "same"],
+      ]),
+    );
     assert.deepEqual(stub.lines(), ["HEAD /v2/app/manifests/latest", `GET /v2/app/manifests/${index}`]);
   });
 
@@ -329,7 +350,7 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const digest = stub.put("latest", imageOf("v2"));
     const lookup = await look(await openRegistry(t), stub.image("latest"), [running("gone"), running("gone")]);
-    assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("gone")] });
+    assert.deepEqual(lookup, resolved(digest, [[digestOf("gone"), "absent"]]));
     assert.equal(stub.requests.length, 3);
   });
 
@@ -402,9 +423,10 @@ describe("lookUp()", () => {
         "latest",
         fresh((stored) => stub.put(sha256(stored.body), stored)),
       );
-      const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
-      assert(lookup.kind === "resolved");
-      assert.deepEqual(lookup.equivalent, isSame ? [was] : []);
+      const lookup = await look(await openRegistry(t), stub.image("latest"), [
+        { kind: "digest", digest: was, isImageId: false },
+      ]);
+      assert.equal(meaningsOf(lookup).get(was) === "equivalent", isSame);
       assert.equal(stub.lines().filter((line) => line.startsWith("HEAD")).length, 1);
       assert.equal(new Set(stub.lines()).size, stub.requests.length, "no manifest is read twice");
     });
@@ -415,11 +437,11 @@ describe("lookUp()", () => {
     const was = stub.put("was", indexOf([digestOf("gone"), amd]));
     stub.put("latest", indexOf([stub.put("new", imageOf("b")), amd], [digestOf("lost"), arm]));
     const lookup = await look(await openRegistry(t), stub.image("latest"), [
-      { digest: was, isImageId: false },
-      { digest: digestOf("id"), isImageId: true },
+      { kind: "digest", digest: was, isImageId: false },
+      { kind: "digest", digest: digestOf("id"), isImageId: true },
     ]);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual([lookup.equivalent, lookup.absent, lookup.configs], [[], [], undefined]);
+    const meanings = meaningsOf(lookup);
+    assert.deepEqual([meanings.get(was), meanings.get(digestOf("id"))], ["other", "incomparable"]);
   });
 
   it("believes the registry, not its mirror, that a digest is not there", async (t) => {
@@ -429,7 +451,7 @@ describe("lookUp()", () => {
     const toml = `server = "http://${stub.host}"\n[host."http://${mirror.host}"]`;
     const registry = await openRegistry(t, { files: { "registry.example:5000/hosts.toml": toml } });
     const lookup = await look(registry, "registry.example:5000/app", [running("old")]);
-    assert.deepEqual(lookup, { kind: "resolved", digest, ...nothing, absent: [digestOf("old")] });
+    assert.deepEqual(lookup, resolved(digest, [[digestOf("old"), "absent"]]));
   });
 
   it("fails where the tag's manifest vanishes between the two questions", async (t) => {
@@ -447,7 +469,8 @@ describe("lookUp()", () => {
     const was = stub.put("was", imageOf("a"));
     for (const tag of ["one", "two"]) stub.put(tag, imageOf("b"));
     const registry = await openRegistry(t);
-    for (const tag of ["one", "two"]) await look(registry, stub.image(tag), [{ digest: was, isImageId: false }]);
+    for (const tag of ["one", "two"])
+      await look(registry, stub.image(tag), [{ kind: "digest", digest: was, isImageId: false }]);
     assert.equal(stub.lines().filter((line) => line === `GET /v2/app/manifests/${was}`).length, 1);
     assert.equal(new Set(stub.lines()).size, stub.requests.length);
   });
@@ -456,20 +479,19 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const child = stub.put("amd", imageOf("a"));
     stub.put("latest", indexOf([child, amd], [digestOf("x"), attestation]));
-    const pods: Running[] = [{ digest: digestOf("a"), isImageId: true }];
+    const pods: Running[] = ["a", "b"].map((id) => ({ kind: "digest", digest: digestOf(id), isImageId: true }));
     const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual(lookup.configs, [digestOf("a")]);
+    const meanings = meaningsOf(lookup);
+    assert.deepEqual([meanings.get(digestOf("a")), meanings.get(digestOf("b"))], ["same", "other"]);
   });
 
   it("does not know the configs of a manifest without one", async (t) => {
     const stub = await serveRegistry(t);
     stub.put("latest", { body: "{}", type: types.manifest });
     const lookup = await look(await openRegistry(t), stub.image("latest"), [
-      { digest: digestOf("a"), isImageId: true },
+      { kind: "digest", digest: digestOf("a"), isImageId: true },
     ]);
-    assert(lookup.kind === "resolved");
-    assert.equal(lookup.configs, undefined);
+    assert.equal(meaningsOf(lookup).get(digestOf("a")), "incomparable");
   });
 
   it("fails, rather than guess, where a manifest cannot be had for another reason than absence", async (t) => {
@@ -480,9 +502,9 @@ describe("lookUp()", () => {
     });
     const lookup = await look(await openRegistry(t), `${stub.host}/app`, [running("old"), running("older")]);
     assert(lookup.kind === "resolved");
-    assert.deepEqual([...lookup.failures.keys()], [digestOf("old"), digestOf("older")]);
-    const message = lookup.failures.get(digestOf("old"))?.message ?? "";
-    assert.match(message, /^Cannot resolve "[^"]+": .*returned 500 Internal Server Error$/);
+    const [old, older] = ["old", "older"].map((word) => lookup.meanings.get(digestOf(word)));
+    assert(old?.kind === "failed" && older?.kind === "failed");
+    assert.match(old.error.message, /^Cannot resolve "[^"]+": .*returned 500 Internal Server Error$/);
   });
 
   const unreadable: [string, (text: string) => string, RegExp][] = [
@@ -519,19 +541,60 @@ describe("lookUp()", () => {
     const was = stub.put("was", indexOf([same, amd], [stub.put("old", imageOf("b")), arm]));
     stub.put("latest", indexOf([same, amd], [stub.put("new", imageOf("c")), arm]));
     const other = stub.put("other", indexOf([stub.put("x", imageOf("x")), amd]));
-    const pods = [was, other].map((digest) => ({ digest, isImageId: false }));
+    const pods = [was, other].map((digest): Running => ({ kind: "digest", digest, isImageId: false }));
     const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual([lookup.partial, lookup.equivalent], [[was], []]);
+    const meanings = meaningsOf(lookup);
+    assert.deepEqual([meanings.get(was), meanings.get(other)], ["partial", "other"]);
+  });
+
+  for (const isFirst of [true, false]) {
+    it(`finds partial, after a restart, what shares the config of its ${isFirst ? "first" : "last"} image alone`, async (t) => {
+      const stub = await serveRegistry(t);
+      const shared = stub.put("shared", imageOf("a", "note 1"));
+      const old = [[shared, amd] as const, [stub.put("old", imageOf("b")), arm] as const];
+      const was = stub.put("was", indexOf(...((isFirst ? old : old.toReversed()) as [Digest, object][])));
+      const fresh = stub.put("fresh", imageOf("a", "note 2"));
+      const digest = stub.put("latest", indexOf([fresh, amd], [stub.put("new", imageOf("c")), arm]));
+      const pods: Running[] = [{ kind: "digest", digest: was, isImageId: false }];
+      const registry = await openRegistry(t);
+      const meaningAfter = async (...digests: Digest[]) => {
+        const options = { running: pods, restartedFor: new Set(digests), keyring: noKeys };
+        return meaningsOf(await lookUp(registry, stub.image("latest"), options)).get(was);
+      };
+      assert.equal(await meaningAfter(digest), "partial");
+      // Before a restart the two mean the same, and no further configs are read to tell them apart.
+      assert.equal(await meaningAfter(digestOf("another")), "other");
+    });
+  }
+
+  it("reads two images of each index at most where no restart was made and the first platform differs", async (t) => {
+    const stub = await serveRegistry(t);
+    const indexOf4 = (word: string) => {
+      const platforms = ["amd64", "arm64", "ppc64le", "s390x"];
+      return indexOf(
+        ...platforms.map((architecture): [Digest, object] => {
+          return [
+            stub.put(`${word}-${architecture}`, imageOf(`${word}-${architecture}`)),
+            { os: "linux", architecture },
+          ];
+        }),
+      );
+    };
+    const was = stub.put("was", indexOf4("old"));
+    stub.put("latest", indexOf4("new"));
+    const pods: Running[] = [{ kind: "digest", digest: was, isImageId: false }];
+    assert.equal(meaningsOf(await look(await openRegistry(t), stub.image("latest"), pods)).get(was), "other");
+    assert.equal(stub.requests.length, 5, "HEAD, the two indexes, and the first image of each");
   });
 
   it("finds other content where what runs is of a type that cannot be read any more", async (t) => {
     const stub = await serveRegistry(t);
     const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });
     stub.put("latest", imageOf("b"));
-    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: old, isImageId: false }]);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual([lookup.equivalent, lookup.failures.size], [[], 0]);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [
+      { kind: "digest", digest: old, isImageId: false },
+    ]);
+    assert.equal(meaningsOf(lookup).get(old), "other");
   });
 
   it("fails for a running image ID that neither configs nor the registry explain", async (t) => {
@@ -544,9 +607,10 @@ describe("lookUp()", () => {
       response.writeHead(200, { "docker-content-digest": sha256(index.body), "content-type": index.type });
       response.end(method === "HEAD" ? undefined : index.body);
     });
-    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [{ digest: digestOf("id"), isImageId: true }]);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual([lookup.configs, [...lookup.failures.keys()]], [undefined, [digestOf("id")]]);
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, [
+      { kind: "digest", digest: digestOf("id"), isImageId: true },
+    ]);
+    assert.equal(meaningsOf(lookup).get(digestOf("id")), "failed");
   });
 
   it("does not know an index of which an image is of such a type", async (t) => {
@@ -554,7 +618,9 @@ describe("lookUp()", () => {
     const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });
     stub.put("latest", indexOf([old, amd]));
     const was = stub.put("was", indexOf([stub.put("a", imageOf("a")), amd]));
-    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: false }]);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [
+      { kind: "digest", digest: was, isImageId: false },
+    ]);
     assert.equal(lookup.kind, "unknown");
   });
 
@@ -574,9 +640,10 @@ describe("lookUp()", () => {
     const stub = await serveRegistry(t);
     const was = stub.put("was", indexOf([stub.put("a", imageOf("a")), amd], [digestOf("x"), attestation]));
     stub.put("latest", indexOf([stub.put("a", imageOf("a")), amd], [digestOf("y"), attestation]));
-    const lookup = await look(await openRegistry(t), stub.image("latest"), [{ digest: was, isImageId: true }]);
-    assert(lookup.kind === "resolved");
-    assert.deepEqual(lookup.equivalent, [was]);
+    const lookup = await look(await openRegistry(t), stub.image("latest"), [
+      { kind: "digest", digest: was, isImageId: true },
+    ]);
+    assert.equal(meaningsOf(lookup).get(was), "equivalent");
   });
 
   it("gives the registry's own word for a refusal of a GET", async (t) => {

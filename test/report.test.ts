@@ -1,19 +1,19 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Finding } from "../figwasp.ts";
+import type { ContainerVerdict, Finding, WorkloadVerdict } from "../lib/verdicts.ts";
 import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/command/report.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
 
-const of = { kind: "deployment", namespace: "shop", name: "api" } as const;
+const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
 const image = "ghcr.io/acme/api:1.2";
-const container = (verdict: Finding["containers"][number]["verdict"]) => ({ name: "app", image, verdict, podCount: 2 });
+const container = (verdict: ContainerVerdict) => ({ name: "app", image, verdict, podCount: 2 });
 const report = (findings: Finding[], more: Partial<Parameters<typeof toDocument>[0]> = {}) => {
   return { findings, notes: [], isDryRun: false, exitCode: 0, ...more };
 };
 
-const told: [string, Finding["verdict"], Finding["containers"], RegExp[]][] = [
+const told: [string, WorkloadVerdict, Finding["containers"], RegExp[]][] = [
   [
     "a restart",
     { kind: "restarted", outdated: { app: digestOf("new") } },
@@ -65,7 +65,7 @@ const told: [string, Finding["verdict"], Finding["containers"], RegExp[]][] = [
 describe("reportLines()", () => {
   for (const [what, verdict, containers, patterns] of told) {
     it(`tells ${what}, one line a container and one for the workload`, () => {
-      const lines = reportLines({ of, verdict, containers }, false);
+      const lines = reportLines({ subject, verdict, containers }, false);
       assert.equal(lines.length, patterns.length);
       for (const [at, pattern] of patterns.entries()) assert.match(lines[at] ?? "", pattern);
       assert(lines.every((line) => line.startsWith("deployment shop/api")));
@@ -74,11 +74,11 @@ describe("reportLines()", () => {
 
   it("leaves the counts and what is not as it was, in a dry run too", () => {
     const restarted: Finding = {
-      of,
+      subject,
       verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
       containers: [],
     };
-    const findings: Finding[] = [restarted, { of, verdict: { kind: "current" }, containers: [] }];
+    const findings: Finding[] = [restarted, { subject, verdict: { kind: "current" }, containers: [] }];
     const left = (isDryRun: boolean) => terminationMessage(report(findings, { isDryRun })).split("\n");
     assert.deepEqual(left(false), ["1 restarted, 1 current", "deployment shop/api: restarted, outdated: app"]);
     const [counts, line] = left(true);
@@ -88,7 +88,11 @@ describe("reportLines()", () => {
   });
 
   it("says of a dry run what would be done", () => {
-    const finding: Finding = { of, verdict: { kind: "restarted", outdated: { app: digestOf("new") } }, containers: [] };
+    const finding: Finding = {
+      subject,
+      verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
+      containers: [],
+    };
     assert.deepEqual(reportLines(finding, true), ["deployment shop/api: would be restarted, outdated: app"]);
     const lines = closingLines(report([finding, finding], { isDryRun: true, notes: ["a note"] }));
     assert.deepEqual(lines, ["a note", "2 workloads: 2 would be restarted"]);
@@ -97,10 +101,10 @@ describe("reportLines()", () => {
 
 describe("toEvent()", () => {
   it("has a name of its own for each workload", () => {
-    const restarted: Finding["verdict"] = { kind: "restarted", outdated: { app: digestOf("new") } };
+    const restarted: WorkloadVerdict = { kind: "restarted", outdated: { app: digestOf("new") } };
     const at = new Date();
     const named = (kind: "deployment" | "statefulset", uid: string) => {
-      return toEvent({ of: { ...of, kind }, verdict: restarted, containers: [] }, uid, at)?.metadata.name;
+      return toEvent({ subject: { ...subject, kind }, verdict: restarted, containers: [] }, uid, at)?.metadata.name;
     };
     assert.notEqual(named("deployment", "u1"), named("statefulset", "u2"));
   });
@@ -108,7 +112,11 @@ describe("toEvent()", () => {
   it("keeps the message within what the API takes, in bytes and in whole characters", () => {
     const release = { version: "é".repeat(64), revision: "😀".repeat(32) };
     const containers = Array.from({ length: 4 }, () => ({ ...container(verdicts.outdated), release }));
-    const finding: Finding = { of, verdict: { kind: "restarted", outdated: { app: digestOf("new") } }, containers };
+    const finding: Finding = {
+      subject,
+      verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
+      containers,
+    };
     const { message = "" } = toEvent(finding, "uid", new Date()) ?? {};
     const length = Buffer.byteLength(message);
     assert(length > 1015 && length <= 1024, String(length));
@@ -119,18 +127,18 @@ describe("toEvent()", () => {
 describe("toDocument()", () => {
   for (const [what, verdict, containers] of told) {
     it(`tells ${what} as the schema has it`, () => {
-      const document = JSON.parse(JSON.stringify(toDocument(report([{ of, verdict, containers }])))) as unknown;
+      const document = JSON.parse(JSON.stringify(toDocument(report([{ subject, verdict, containers }])))) as unknown;
       assert.equal(mistakesIn(document), "");
     });
   }
 
   it("tells the digests of every container", () => {
     const verdict = { kind: "restarted", outdated: { app: digestOf("new") } } as const;
-    const document = toDocument(report([{ of, verdict, containers: [container(verdicts.outdated)] }]));
+    const document = toDocument(report([{ subject, verdict, containers: [container(verdicts.outdated)] }]));
     assert.deepEqual(document["counts"], { restarted: 1 });
     assert.deepEqual(document["workloads"], [
       {
-        ...of,
+        ...subject,
         verdict: "restarted",
         outdated: { app: digestOf("new") },
         containers: [
@@ -151,7 +159,11 @@ describe("toDocument()", () => {
   });
 
   it("tells a list that could not be had apart from workloads", () => {
-    const finding: Finding = { of: "deployments in shop", verdict: verdicts.failed, containers: [] };
+    const finding: Finding = {
+      subject: { kind: "list", name: "deployments in shop" },
+      verdict: verdicts.failed,
+      containers: [],
+    };
     const document = toDocument(report([finding], { exitCode: 1, notes: ["a note"] }));
     assert.equal(mistakesIn(document), "");
     assert.deepEqual([document["workloads"], document["counts"]], [[], {}]);
@@ -159,9 +171,13 @@ describe("toDocument()", () => {
   });
 
   it("counts no list among the workloads", () => {
-    const failedList = (list: string): Finding => ({ of: list, verdict: verdicts.failed, containers: [] });
+    const failedList = (name: string): Finding => ({
+      subject: { kind: "list", name },
+      verdict: verdicts.failed,
+      containers: [],
+    });
     const lists = [failedList("deployments in shop"), failedList("daemonsets in shop")];
-    const workload: Finding = { of, verdict: { kind: "current" }, containers: [] };
+    const workload: Finding = { subject, verdict: { kind: "current" }, containers: [] };
     assert.deepEqual(closingLines(report(lists)), ["0 workloads: none found; 2 lists failed"]);
     assert.deepEqual(closingLines(report([...lists, workload])), ["1 workloads: 1 current; 2 lists failed"]);
     const message =

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { stripVTControlCharacters } from "node:util";
-import type { Finding } from "../figwasp.ts";
+import type { ContainerVerdict, Finding } from "../lib/verdicts.ts";
 import { drawTable, progressLine, type Terminal } from "../lib/command/terminal.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
@@ -10,12 +10,12 @@ const digest = { old: digestOf("old").slice(7, 19), new: digestOf("new").slice(7
 const image = "ghcr.io/acme/api:1.2";
 const plain: Terminal = { columns: 120, hasColors: false };
 
-function container(name: string, verdict: Finding["containers"][number]["verdict"], more = {}) {
+function container(name: string, verdict: ContainerVerdict, more = {}) {
   return { name, image, verdict, podCount: 2, ...more };
 }
 
 const restarted: Finding = {
-  of: { kind: "deployment", namespace: "shop", name: "api" },
+  subject: { kind: "deployment", namespace: "shop", name: "api" },
   verdict: { kind: "restarted", outdated: { app: digestOf("new") } },
   containers: [
     container("app", verdicts.outdated, {
@@ -26,12 +26,12 @@ const restarted: Finding = {
   ],
 };
 const current: Finding = {
-  of: { kind: "statefulset", namespace: "shop", name: "db" },
+  subject: { kind: "statefulset", namespace: "shop", name: "db" },
   verdict: { kind: "current" },
   containers: [container("postgres", verdicts.current)],
 };
 const failed: Finding = {
-  of: { kind: "daemonset", namespace: "ops", name: "log" },
+  subject: { kind: "daemonset", namespace: "ops", name: "log" },
   verdict: { kind: "failed", error: new Error("no answer for agent") },
   containers: [container("agent", verdicts.failed)],
 };

@@ -22,13 +22,13 @@ function wordsOf(text: string): string[] {
 }
 
 const help = readConfig(["--help"], {});
-const helpText = "print" in help ? help.print : "";
+const helpText = help.kind === "text" ? help.text : "";
 
 // What nobody looks up.
 const others = new Set([
   "… of … workloads looked at", // how far the run is
   // Never printed: `main` asks wherever it judges, and `rbac` prints no verdict.
-  "pod …: the registry was not asked",
+  "the registry was not asked",
   "no registry was asked",
 ]);
 

@@ -5,7 +5,7 @@
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { closest, distance } from "fastest-levenshtein";
 import { ConfigError } from "../errors.ts";
-import type { ClusterConfig } from "../kubernetes/api.ts";
+import type { ClusterConfig } from "../kubernetes/connection.ts";
 import { type Kind, kinds } from "../kubernetes/objects.ts";
 import type { Proxies } from "../registry/hosts.ts";
 import { messageOf, parseGoDuration, quote } from "../text.ts";
@@ -14,6 +14,7 @@ import { RELEASE } from "../version.ts";
 const commands = ["rbac", "doctor"] as const;
 
 export interface Config extends ClusterConfig {
+  kind: "config";
   /** `run` judges and restarts; `rbac` prints the rights that it needs; `doctor` checks whether all is there. */
   command: "run" | (typeof commands)[number];
   /** The workloads that are named; none: all that the selector finds. */
@@ -94,10 +95,10 @@ export type Env = Readonly<Record<string, string | undefined>>;
 /** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`). A flag beats its
  *  variable, and what says which or where by flag beats all that says it by variable; an empty variable counts as
  *  unset, as in figwasp v1. Throws ConfigError, which names the flag or variable. */
-export function readConfig(argv: readonly string[], env: Env): Config | { print: string } {
+export function readConfig(argv: readonly string[], env: Env): Config | { kind: "text"; text: string } {
   const flags = parseFlags(argv);
-  if ("help" in flags) return { print: helpText() };
-  if ("version" in flags) return { print: `figwasp ${RELEASE}` };
+  if (flags["help"] !== undefined) return { kind: "text", text: helpText() };
+  if (flags["version"] !== undefined) return { kind: "text", text: `figwasp ${RELEASE}` };
 
   const groups: Name[][] = [
     ["names", "selector", "all"],
@@ -120,6 +121,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { print:
   const isTextAlone = command !== "run" && flags["output"] === "json";
   if (isTextAlone) throw new ConfigError(`Cannot start: ${command} and --output=json exclude each other`);
   return {
+    kind: "config",
     command,
     targets,
     selector: isAll ? "" : given("selector") || settings.selector.unset,

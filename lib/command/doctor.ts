@@ -1,37 +1,48 @@
 /**
- * What `figwasp doctor` says: whether figwasp could do its work here, and what to do where it could not.
+ * `figwasp doctor`: checks whether figwasp could do its work here, and says what to do if it could not. Changes nothing.
  */
 import { STATUS_CODES } from "node:http";
-import type { Finding } from "../../figwasp.ts";
-import { HttpError, statusOf } from "../http/transport.ts";
+import { HttpError, statusOf } from "../errors.ts";
 import { describeQuota, isForNodes, type Quota } from "../registry/limits.ts";
 import type { Visit } from "../registry/registry.ts";
 import { printable } from "../text.ts";
-import type { Right } from "./rbac.ts";
-import { describeContainer, describeReason, subjectOf } from "./report.ts";
+import { type ContainerFinding, describeReason, describeSubject, type Finding } from "../verdicts.ts";
+import { ownNotes, type RunContext } from "./context.ts";
+import { type OptionalRight, rightsOf, toRoleScope } from "./rbac.ts";
+import { describeContainer } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
 
-/** What was looked at, without changing anything. */
+/** Everything that the doctor looks at. */
 export interface Diagnosis {
-  rights: { right: Right; isGranted: boolean }[];
+  rights: { right: OptionalRight; isGranted: boolean }[];
   /** Of a dry run. */
   findings: Finding[];
   visits: Visit[];
   /** By host. */
   quotas: ReadonlyMap<string, Quota>;
   notes: string[];
-  /** How far this clock is ahead of the API server's, in milliseconds; undefined if that told no time. */
+  /** How far this clock is ahead of the API server's, in milliseconds; undefined if it told no time. */
   aheadMs: number | undefined;
 }
 
 interface Check {
-  /** Whether it is as it should be; undefined where that cannot be told, or does not matter. */
+  /** Whether it is as it should be; undefined if that cannot be told, or does not matter. */
   isWell: boolean | undefined;
   found: string;
   advice?: string | undefined;
 }
 
-const skewLimitMs = 60_000; // tokens are dated
+/** Gathers what the doctor looks at beside the findings of a dry run. */
+export async function gatherDiagnosis(run: RunContext, findings: Finding[]): Promise<Diagnosis> {
+  const { cluster, registry } = run;
+  const wanted = rightsOf(toRoleScope(findings, run));
+  const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
+  const { visits, remarks, client } = registry;
+  const notes = [...ownNotes(run), ...remarks];
+  return { rights, findings, visits, quotas: client.quotas, notes, aheadMs: cluster.clock.aheadMs };
+}
+
+const maxSkewMs = 60_000; // token servers refuse tokens that seem too old or not valid yet
 
 /** Every check on a line, then what to do; and whether all is well. */
 export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: string[]; isWell: boolean } {
@@ -45,14 +56,14 @@ export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: st
   const checks = parts.flatMap(([, part]) => part);
   const titled = (title: string, lines: string[]) => [paint(terminal, "bold", title), ...lines];
   const lines = parts.flatMap(([title, part]) => {
-    // Repositories of one host are mostly met in the same way.
-    const found = [...new Set(part.map((check) => lineOf(check, terminal)))];
-    return found.length > 0 ? titled(title, found) : [];
+    // The repositories of one host mostly give the same line.
+    const unique = [...new Set(part.map((check) => lineOf(check, terminal)))];
+    return unique.length > 0 ? titled(title, unique) : [];
   });
   const advice = [...new Set(checks.flatMap((check) => check.advice ?? []))];
-  const end = advice.map((what, at) => `  ${at + 1}. ${printable(what)}`);
-  const closing = end.length > 0 ? titled("What to do", end) : titled("All is well: there is nothing to do", []);
-  return { lines: [...lines, ...closing], isWell: checks.every(({ isWell }) => isWell !== false) };
+  const steps = advice.map((what, index) => `  ${index + 1}. ${printable(what)}`);
+  const end = steps.length > 0 ? titled("What to do", steps) : titled("All is well: there is nothing to do", []);
+  return { lines: [...lines, ...end], isWell: checks.every(({ isWell }) => isWell !== false) };
 }
 
 function lineOf({ isWell, found }: Check, terminal: Terminal | undefined): string {
@@ -79,36 +90,45 @@ function checkFindings(findings: Finding[]): Check[] {
   return [{ isWell: false, found: "no workload was found", advice }];
 }
 
-function checkFinding({ of, verdict, containers }: Finding): Check[] {
-  const subject = subjectOf(of);
-  if (containers.length === 0 && verdict.kind !== "current" && verdict.kind !== "restarted") {
-    const found = `${subject}: ${verdict.kind}, ${describeReason(verdict)}`;
+function checkFinding({ subject, verdict, containers }: Finding): Check[] {
+  const name = describeSubject(subject);
+  const isAsContainersSay = verdict.kind === "current" || verdict.kind === "restarted";
+  if (containers.length === 0 && !isAsContainersSay) {
+    const found = `${name}: ${verdict.kind}, ${describeReason(verdict)}`;
     if (verdict.kind !== "failed") return [{ isWell: undefined, found }];
-    const isLost = statusOf(verdict.error.cause) === 404;
-    const advice = isLost
-      ? `Name what is there in place of ${subject}`
-      : `See to ${subject}: ${describeReason(verdict)}`;
+    const isMissing = statusOf(verdict.error.cause) === 404;
+    const advice = isMissing ? `Name what is there in place of ${name}` : `See to ${name}: ${describeReason(verdict)}`;
     return [{ isWell: false, found, advice }];
   }
-  const checks = containers.map((container): Check => {
-    const { name, image, verdict: own } = container;
-    const found = `${subject}, container ${name} (${image}): ${describeContainer(container)}`;
-    if (own.kind === "current" || own.kind === "outdated") return { isWell: true, found };
-    if (own.kind === "unknown") return { isWell: undefined, found };
-    // Pinned is as its owner wants it; a pull policy that does not pull is not what a mutable tag wants.
-    const isMeant = own.kind === "skipped" && image.includes("@");
-    if (isMeant) return { isWell: undefined, found };
-    const advice = own.kind === "failed" ? adviseLookup(image, own.error) : "set its imagePullPolicy to Always";
-    return { isWell: false, found, advice: `See to container ${name} of ${subject}: ${advice}` };
-  });
+  const checks = containers.map((container) => checkContainer(name, container));
   if (verdict.kind !== "not converged") return checks;
-  return [
-    ...checks,
-    { isWell: false, found: `${subject}: not converged`, advice: `See to ${subject}: ${verdict.reason}` },
-  ];
+  const advice = `See to ${name}: ${verdict.reason}`;
+  return [...checks, { isWell: false, found: `${name}: not converged`, advice }];
 }
 
-// By what the registry answered. Where the message names a setting, that is what to do.
+function checkContainer(workload: string, container: ContainerFinding): Check {
+  const { name, image, verdict } = container;
+  const found = `${workload}, container ${name} (${image}): ${describeContainer(container)}`;
+  const adviseTo = (what: string): Check => {
+    return { isWell: false, found, advice: `See to container ${name} of ${workload}: ${what}` };
+  };
+  switch (verdict.kind) {
+    case "current":
+    case "outdated":
+      return { isWell: true, found };
+    case "unknown":
+      return { isWell: undefined, found };
+    case "skipped":
+      // A pinned image is as its owner wants it. A pull policy that does not pull does not fit a mutable tag.
+      return image.includes("@") ? { isWell: undefined, found } : adviseTo("set its imagePullPolicy to Always");
+    case "failed":
+      return adviseTo(adviseLookup(image, verdict.error));
+    default:
+      return verdict satisfies never;
+  }
+}
+
+// The advice follows from what the registry answered. If the message names a setting already, it is the advice.
 function adviseLookup(image: string, { message, cause }: Error): string {
   if (/FIGWASP_|DOCKER_CONFIG/.test(message) || !(cause instanceof HttpError)) return message;
   switch (cause.status) {
@@ -129,7 +149,7 @@ function adviseLookup(image: string, { message, cause }: Error): string {
 function checkVisit({ registry, base, isMirror, found, status }: Visit): Check {
   const where = `${registry}, at ${isMirror ? "its mirror " : ""}${base}${base.startsWith("http:") ? ", plain http" : ""}`;
   const isOut = status === undefined || [401, 403, 429].includes(status) || status >= 500;
-  // A mirror is passed over.
+  // A mirror that does not answer is skipped, so it is no trouble.
   const isWell = status === 200 ? true : isOut && !isMirror ? false : undefined;
   const answer = status === undefined || status === 200 ? "" : `, and answers ${status} ${STATUS_CODES[status] ?? ""}`;
   return { isWell, found: `${where}: ${found}${answer}` };
@@ -147,7 +167,7 @@ function checkClock(aheadMs: number | undefined): Check {
   const seconds = Math.round(Math.abs(aheadMs) / 1000);
   const found =
     seconds < 2 ? "as the API server's" : `${seconds} s ${aheadMs > 0 ? "ahead of" : "behind"} the API server's`;
-  const isWell = Math.abs(aheadMs) <= skewLimitMs;
+  const isWell = Math.abs(aheadMs) <= maxSkewMs;
   return {
     isWell,
     found,

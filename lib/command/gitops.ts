@@ -1,6 +1,6 @@
 /**
- * What applies a workload's manifests from Git, and what keeps it from taking a restart back. docs/gitops.md says where
- * each of this is from.
+ * Hints about tools that apply a workload's manifests from Git, and may take a restart back. docs/gitops.md names the source
+ * of each rule.
  */
 
 const page = "https://github.com/figwasp/figwasp/blob/main/docs/gitops.md";
@@ -8,35 +8,37 @@ const fluxManager = "flux-client-side-apply";
 
 interface Applier {
   name: string;
-  /** Of labels or annotations that it gives to what it applies. `app.kubernetes.io/instance` is no proof: charts have it. */
+  /** Labels or annotations that it gives to what it applies. `app.kubernetes.io/instance` proves nothing: charts set it. */
   keys: string[];
-  /** What to set where a restart is taken back; undefined where it is set. */
-  remedy: (fieldManager: string) => string | undefined;
+  /** What to set so that a restart is not taken back; undefined if it is set already. */
+  remedyFor: (fieldManager: string) => string | undefined;
 }
 
 const appliers: Applier[] = [
   {
     name: "Flux",
     keys: ["kustomize.toolkit.fluxcd.io/name"],
-    remedy: (manager) => (manager === fluxManager ? undefined : `set FIGWASP_FIELD_MANAGER=${fluxManager}`),
+    remedyFor: (manager) => (manager === fluxManager ? undefined : `set FIGWASP_FIELD_MANAGER=${fluxManager}`),
   },
   {
     name: "Flux, from a HelmRelease,",
     keys: ["helm.toolkit.fluxcd.io/name"],
-    remedy: () => "take upgrade.force out of the HelmRelease",
+    remedyFor: () => "take upgrade.force out of the HelmRelease",
   },
   {
     name: "Argo CD",
     keys: ["argocd.argoproj.io/tracking-id", "argocd.argoproj.io/instance"],
-    remedy: (manager) =>
+    remedyFor: (manager) =>
       `give the Application ignoreDifferences with managedFieldsManagers: [${manager}], and RespectIgnoreDifferences=true`,
   },
 ];
 
-/** A line for each tool that applies a workload with these keys of labels and annotations, if there is something to set. */
-export function hintsFor(keys: string[], fieldManager: string): string[] {
-  return appliers.flatMap(({ name, keys: marks, remedy }) => {
-    const what = marks.some((mark) => keys.includes(mark)) ? remedy(fieldManager) : undefined;
-    return what === undefined ? [] : [`${name} applies what is restarted: should it take that back, ${what} (${page})`];
+/** A line for each tool that applies a workload with these keys of labels and annotations, if something remains to be set. */
+export function hintsFor(metadataKeys: string[], fieldManager: string): string[] {
+  return appliers.flatMap(({ name, keys, remedyFor }) => {
+    const isApplied = keys.some((key) => metadataKeys.includes(key));
+    const remedy = isApplied ? remedyFor(fieldManager) : undefined;
+    if (remedy === undefined) return [];
+    return [`${name} applies what is restarted: should it take that back, ${remedy} (${page})`];
   });
 }

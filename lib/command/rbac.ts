@@ -1,80 +1,77 @@
 /**
- * The smallest rights with which figwasp can look after some workloads, as `figwasp rbac` prints them.
+ * `figwasp rbac`: the smallest Roles with which figwasp can judge and restart some workloads.
  */
-import type { Finding } from "../../figwasp.ts";
+import type { Right } from "../kubernetes/cluster.ts";
 import { type Kind, kinds } from "../kubernetes/objects.ts";
-import type { Config } from "./config.ts";
+import type { Finding } from "../verdicts.ts";
+import type { RunContext } from "./context.ts";
 
-/** The workloads that figwasp is to look after. */
-export interface Selection {
+/** What the Roles have to cover. */
+export interface RoleScope {
   /** Undefined for all namespaces. */
   namespace: string | undefined;
   /** Where figwasp itself runs. */
   ownNamespace: string;
-  /** Whether they are named one by one, or found by a list. */
+  /** Whether the workloads are named one by one, rather than found by a list. */
   isNamed: boolean;
   workloads: { kind: Kind; name: string }[];
   /** The names of the Secrets that their pods are pulled with, by namespace. */
   pullSecrets: Map<string, string[]>;
 }
 
-type Where = Pick<Config, "isAllNamespaces" | "targets"> & { namespace: string };
+/** Which workloads a run selects. */
+type Selector = Pick<RunContext, "namespace"> & { config: Pick<RunContext["config"], "isAllNamespaces" | "targets"> };
 
-/** What was selected, from what was found of it. */
-export function toSelection(findings: Finding[], { isAllNamespaces, targets, namespace }: Where): Selection {
-  const found = findings.flatMap(({ of, pullSecrets = [] }) =>
-    typeof of === "string" ? [] : [{ ...of, pullSecrets }],
-  );
-  const byNamespace = [...Map.groupBy(found, (workload) => workload.namespace)].map(([where, workloads]) => {
-    const names = [...new Set(workloads.flatMap(({ pullSecrets }) => pullSecrets))];
-    return [where, names] as const;
+/** What the Roles have to cover so that these findings can be made. */
+export function toRoleScope(findings: Finding[], { config, namespace }: Selector): RoleScope {
+  const workloads = findings.flatMap(({ subject, pullSecrets = [] }) => {
+    return subject.kind === "list" ? [] : [{ ...subject, pullSecrets }];
+  });
+  const byNamespace = Map.groupBy(workloads, (workload) => workload.namespace);
+  const secretNames = [...byNamespace].map(([name, members]): [string, string[]] => {
+    return [name, [...new Set(members.flatMap(({ pullSecrets }) => pullSecrets))]];
   });
   return {
-    namespace: isAllNamespaces ? undefined : namespace,
+    namespace: config.isAllNamespaces ? undefined : namespace,
     ownNamespace: namespace,
-    isNamed: targets.length > 0,
-    workloads: found.map(({ kind, name }) => ({ kind, name })),
-    pullSecrets: new Map(byNamespace.filter(([, names]) => names.length > 0)),
+    isNamed: config.targets.length > 0,
+    workloads: workloads.map(({ kind, name }) => ({ kind, name })),
+    pullSecrets: new Map(secretNames.filter(([, names]) => names.length > 0)),
   };
 }
 
-/** One right of a Role, or of a ClusterRole. */
-export interface Right {
-  /** Undefined for all namespaces. */
-  namespace: string | undefined;
-  verb: string;
-  group: string;
-  resource: string;
-  name: string | undefined;
-  /** What comes of it where it is not granted, if that is no failure. */
+/** A right, and what is missed without it if that is no failure. */
+export interface OptionalRight extends Right {
   isOptional: string | undefined;
 }
 
-/** Each right of the smallest Roles for some workloads. */
-export function rightsOf(selection: Selection): Right[] {
-  return rolesFor(selection).flatMap(({ namespace, rules }) => {
-    return rules.flatMap(({ apiGroups, resources, resourceNames = [undefined], verbs }) => {
-      const each = resources.flatMap((resource) => resourceNames.map((name) => ({ resource, name })));
-      return each.flatMap(({ resource, name }) => {
+/** Each right of the smallest Roles for these workloads. */
+export function rightsOf(scope: RoleScope): OptionalRight[] {
+  return rolesFor(scope).flatMap(({ namespace, rules }) => {
+    return rules.flatMap(({ apiGroups: [group = ""], resources, resourceNames = [undefined], verbs }) => {
+      return resources.flatMap((resource) => {
         const isOptional = resource === "events" ? "so that no Event is written" : undefined;
-        return verbs.map((verb) => ({ namespace, verb, group: apiGroups[0] ?? "", resource, name, isOptional }));
+        const rightsTo = (name: string | undefined) => {
+          return verbs.map((verb) => ({ namespace, verb, group, resource, name, isOptional }));
+        };
+        return resourceNames.flatMap(rightsTo);
       });
     });
   });
 }
 
-/** A ServiceAccount, and the Roles that it needs with their bindings, as YAML: a ClusterRole for all namespaces. Throws
- *  Error where a workload could not be read, or none was found. */
-export async function printRoles(findings: Finding[], where: Where): Promise<string> {
+/** A ServiceAccount and the Roles that it needs with their bindings, as YAML; for all namespaces a ClusterRole. Throws Error
+ *  if a workload could not be read, or none was found. */
+export async function printRoles(findings: Finding[], selector: Selector): Promise<string> {
   const { dumpYaml } = await import("../kubernetes/client-library.ts");
   for (const { verdict } of findings) if (verdict.kind === "failed") throw verdict.error;
-  const selection = toSelection(findings, where);
-  if (selection.workloads.length === 0) {
+  const scope = toRoleScope(findings, selector);
+  if (scope.workloads.length === 0) {
     throw new Error("Cannot tell which rights are needed: no workload was found, name one or label it");
   }
-  const account = { name: "figwasp", namespace: selection.ownNamespace };
+  const account = { name: "figwasp", namespace: scope.ownNamespace };
   const apiGroup = "rbac.authorization.k8s.io";
-  const roles = rolesFor(selection).flatMap(({ namespace, rules }) => {
+  const roles = rolesFor(scope).flatMap(({ namespace, rules }) => {
     const kind = namespace === undefined ? "ClusterRole" : "Role";
     const metadata = { name: "figwasp", ...(namespace !== undefined && { namespace }) };
     const roleRef = { apiGroup, kind, name: "figwasp" };
@@ -98,31 +95,30 @@ interface Rule {
   verbs: string[];
 }
 
-// Secrets are granted by name, and so in their own namespace alone.
-function rolesFor({
-  namespace,
-  pullSecrets,
-  ...selection
-}: Selection): { namespace: string | undefined; rules: Rule[] }[] {
-  const secrets = [...pullSecrets].map(([where, resourceNames]) => {
-    return { namespace: where, rules: [{ apiGroups: [""], resources: ["secrets"], resourceNames, verbs: ["get"] }] };
-  });
-  const rules = rulesFor(selection);
-  if (namespace === undefined) return [{ namespace, rules }, ...secrets];
-  return [{ namespace, rules: [...rules, ...secrets.flatMap((each) => each.rules)] }];
+interface RoleRules {
+  /** Undefined for a ClusterRole. */
+  namespace: string | undefined;
+  rules: Rule[];
 }
 
-function rulesFor({ isNamed, workloads }: Pick<Selection, "isNamed" | "workloads">): Rule[] {
-  const ofKind = (kind: Kind) => workloads.filter((each) => each.kind === kind).map(({ name }) => name);
-  const used = kinds.filter((kind) => ofKind(kind).length > 0);
-  const named = used.map((kind) => apps([`${kind}s`], ["get", "patch"], ofKind(kind)));
-  const listed = [
-    apps(
-      kinds.map((kind) => `${kind}s`),
-      ["list", "get", "patch"],
-    ),
-  ];
-  // Which pods belong to the newest template; a StatefulSet says it itself.
+// Secrets are granted by name. A name means another Secret in each namespace, so they stand in a Role of their own namespace.
+function rolesFor({ namespace, pullSecrets, isNamed, workloads }: RoleScope): RoleRules[] {
+  const secretRoles = [...pullSecrets].map(([secretNamespace, resourceNames]) => {
+    const rule = { apiGroups: [""], resources: ["secrets"], resourceNames, verbs: ["get"] };
+    return { namespace: secretNamespace, rules: [rule] };
+  });
+  const rules = rulesFor({ isNamed, workloads });
+  if (namespace === undefined) return [{ namespace, rules }, ...secretRoles];
+  return [{ namespace, rules: [...rules, ...secretRoles.flatMap((role) => role.rules)] }];
+}
+
+function rulesFor({ isNamed, workloads }: Pick<RoleScope, "isNamed" | "workloads">): Rule[] {
+  const namesOf = (kind: Kind) => workloads.filter((workload) => workload.kind === kind).map(({ name }) => name);
+  const used = kinds.filter((kind) => namesOf(kind).length > 0);
+  const named = used.map((kind) => apps([`${kind}s`], ["get", "patch"], namesOf(kind)));
+  const resources = kinds.map((kind) => `${kind}s`);
+  const listed = [apps(resources, ["list", "get", "patch"])];
+  // They tell which pods are of the newest template. A StatefulSet tells it itself.
   const revisions = [
     ...(used.includes("deployment") ? ["replicasets"] : []),
     ...(used.includes("daemonset") ? ["controllerrevisions"] : []),

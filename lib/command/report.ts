@@ -1,11 +1,12 @@
 /**
- * How the findings of a run are told: a line for each container and workload, such that the log alone says what was
- * compared and why; or one JSON document, whose schema is docs/report.schema.json.
+ * The findings of a run as text: a line for each container and workload, such that the log alone says what was compared and
+ * why; one JSON document, whose schema is docs/report.schema.json; the termination message; Events.
  */
-import { createHash } from "node:crypto";
-import type { Finding, OutdatedContainer } from "../../figwasp.ts";
+import { newEvent, type WorkloadEvent } from "../kubernetes/events.ts";
 import type { Release } from "../registry/release.ts";
-import { printable, quote } from "../text.ts";
+import { cutBytes, printable, quote } from "../text.ts";
+import { type ContainerFinding, describeReason, describeSubject, type Finding } from "../verdicts.ts";
+import type { ContainerVerdict, OutdatedContainer, WorkloadVerdict } from "../verdicts.ts";
 import { RELEASE } from "../version.ts";
 
 /** A run that has ended. */
@@ -18,53 +19,50 @@ export interface Report {
 }
 
 /** The lines of the log for one workload. */
-export function reportLines({ of, verdict, containers }: Finding, isDryRun: boolean): string[] {
-  const subject = subjectOf(of);
+export function reportLines({ subject, verdict, containers }: Finding, isDryRun: boolean): string[] {
+  const name = describeSubject(subject);
   const lines = containers.map((container) => {
-    return `${subject}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
+    return `${name}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
   });
-  // Image names and annotations are their owners' own words, and the API server takes line ends in them.
-  return [...lines, `${subject}: ${describeWorkload(verdict, isDryRun)}`].map(printable);
-}
-
-/** `deployment shop/api`. */
-export function subjectOf(of: Finding["of"]): string {
-  return typeof of === "string" ? of : `${of.kind} ${of.namespace}/${of.name}`;
+  // The API server accepts line ends in image names and annotations, which their owners write.
+  return [...lines, `${name}: ${describeWorkload(verdict, isDryRun)}`].map(printable);
 }
 
 /** The verdict of a container with what it rests on. */
-export function describeContainer(container: Finding["containers"][number]): string {
+export function describeContainer(container: ContainerFinding): string {
   const { verdict } = container;
   const release = describeRelease(container.release);
-  const digests = [
-    ...(verdict.kind === "outdated" ? [`running ${runningOf(verdict)} ${shareOf(verdict, container)}`] : []),
-    ...("resolved" in verdict ? [`resolved ${verdict.resolved}${release && ` (${release})`}`] : []),
-  ];
+  const digests: string[] = [];
+  if (verdict.kind === "outdated") digests.push(`running ${describeRunning(verdict)} ${describeShare(container)}`);
+  if (verdict.kind === "outdated" || verdict.kind === "current") {
+    digests.push(`resolved ${verdict.resolved}${release && ` (${release})`}`);
+  }
   return [verdict.kind, ...digests, ...remarksOf(container)].join(", ");
 }
 
-function runningOf({ running, alsoRunning = [] }: OutdatedContainer): string {
+function describeRunning({ running, alsoRunning = [] }: OutdatedContainer): string {
   return [running, ...alsoRunning].join(" and ");
 }
 
-/** How many pods run the outdated digest: `in 1 of 2 pods`. */
-export function shareOf({ pods }: { pods: string[] }, { podCount }: { podCount: number }): string {
-  return `in ${pods.length} of ${podCount} pods`;
+/** How many pods run an outdated digest: `in 1 of 2 pods`; empty if the container is not outdated. */
+export function describeShare({ verdict, podCount }: ContainerFinding): string {
+  return verdict.kind === "outdated" ? `in ${verdict.pods.length} of ${podCount} pods` : "";
 }
 
 /** What is to be said of a container beside its verdict and digests. */
-export function remarksOf({ verdict, credential }: Finding["containers"][number]): string[] {
+export function remarksOf({ verdict, credential }: ContainerFinding): string[] {
   if (verdict.kind !== "current" && verdict.kind !== "outdated") return [describeReason(verdict)];
   const failure = verdict.kind === "outdated" ? verdict.failure : undefined;
+  const isEquivalent = verdict.kind === "current" && verdict.isEquivalent;
   return [
     ...(failure ? [`no answer about another running digest: ${failure.message}`] : []),
-    ...(verdict.kind === "current" && verdict.isEquivalent ? ["another index of the same image"] : []),
+    ...(isEquivalent ? ["another index of the same image"] : []),
     ...(credential === undefined ? [] : [`with ${credential}`]),
   ];
 }
 
-/** What a restart is for, by its owner: `version 1.4.2, revision 3f2c1ab`, quoted where the owner's word might be taken
- *  for one of figwasp's own; empty if he says nothing. */
+/** What the owner calls the new image: `version 1.4.2, revision 3f2c1ab`; empty if the owner says nothing. A word that could
+ *  be taken for one of figwasp's own is quoted. */
 export function describeRelease(release: Release = {}): string {
   const words = Object.entries(release).map(([field, word]: [string, string]) => {
     return `${field} ${/^[\w.+:/@~-]+$/.test(word) ? word : quote(word)}`;
@@ -72,44 +70,42 @@ export function describeRelease(release: Release = {}): string {
   return words.join(", ");
 }
 
-/** The verdict of a workload with what it rests on: it comes first, up to a comma. */
-export function describeWorkload(verdict: Finding["verdict"], isDryRun: boolean): string {
+/** The verdict of a workload with what it rests on. The verdict comes first, up to a comma. */
+export function describeWorkload(verdict: WorkloadVerdict, isDryRun: boolean): string {
   if (verdict.kind === "current") return "current, nothing to do";
   if (verdict.kind !== "restarted") return `${verdict.kind}, ${describeReason(verdict)}`;
-  return `${nameOf(verdict.kind, isDryRun)}, outdated: ${Object.keys(verdict.outdated).join(", ")}${verdict.isRolledOut ? "; it has rolled out" : ""}`;
+  const names = Object.keys(verdict.outdated).join(", ");
+  const end = verdict.isRolledOut ? "; it has rolled out" : "";
+  return `${describeKind(verdict.kind, isDryRun)}, outdated: ${names}${end}`;
 }
 
-function nameOf(kind: string, isDryRun: boolean): string {
+function describeKind(kind: string, isDryRun: boolean): string {
   return kind === "restarted" && isDryRun ? "would be restarted" : kind;
 }
 
-export function describeReason(verdict: { reason: string } | { error: Error }): string {
-  return "error" in verdict ? verdict.error.message : verdict.reason;
-}
-
-/** What the log ends with: the notes, and `3 workloads: 1 restarted, 2 current` where it was not one. */
+/** The last lines of the log: the notes, and `3 workloads: 1 restarted, 2 current` if it was not one workload. */
 export function closingLines({ findings, notes, isDryRun }: Report): string[] {
   if (findings.length === 1) return notes;
-  const workloads = findings.filter(({ of }) => typeof of !== "string");
+  const workloads = findings.filter(({ subject }) => subject.kind !== "list");
   return [...notes, `${workloads.length} workloads: ${describeCounts(findings, isDryRun, "none found")}`];
 }
 
 function describeCounts(findings: Finding[], isDryRun: boolean, none: string): string {
   const counts = Object.entries(countVerdicts(findings));
-  const lists = findings.filter(({ of }) => typeof of === "string").length;
-  const found = counts.map(([kind, count]) => `${count} ${nameOf(kind, isDryRun)}`).join(", ") || none;
-  return lists === 0 ? found : `${found}; ${lists} lists failed`;
+  const failedLists = findings.filter(({ subject }) => subject.kind === "list").length;
+  const text = counts.map(([kind, count]) => `${count} ${describeKind(kind, isDryRun)}`).join(", ") || none;
+  return failedLists === 0 ? text : `${text}; ${failedLists} lists failed`;
 }
 
 function countVerdicts(findings: Finding[]): Record<string, number> {
   const counts: Record<string, number> = {};
-  for (const { of, verdict } of findings) {
-    if (typeof of !== "string") counts[verdict.kind] = (counts[verdict.kind] ?? 0) + 1;
+  for (const { subject, verdict } of findings) {
+    if (subject.kind !== "list") counts[verdict.kind] = (counts[verdict.kind] ?? 0) + 1;
   }
   return counts;
 }
 
-/** The document of `-o json`: one for a run, with what the lines of the log say, and the digests of every container. */
+/** The document of `-o json`, one for a run: what the lines of the log say, with the digests of every container. */
 export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Record<string, unknown> {
   return {
     schemaVersion: 1,
@@ -117,90 +113,71 @@ export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Rec
     dryRun: isDryRun,
     exitCode,
     counts: countVerdicts(findings),
-    workloads: findings.flatMap(describeFinding),
-    unlisted: findings.flatMap(({ of, verdict }) =>
-      typeof of === "string" ? [{ of, ...describeVerdict(verdict) }] : [],
-    ),
+    workloads: findings.flatMap(toWorkloadEntry),
+    unlisted: findings.flatMap(({ subject, verdict }) => {
+      return subject.kind === "list" ? [{ of: subject.name, ...toVerdictFields(verdict) }] : [];
+    }),
     notes,
   };
 }
 
-function describeFinding({ of, verdict, containers }: Finding): Record<string, unknown>[] {
-  if (typeof of === "string") return [];
-  const described = containers.map(({ name, image, podCount, credential, release, verdict: own }) => {
-    const asked = { ...(credential !== undefined && { credential }), ...(release && { release }) };
-    return { name, image, podCount, ...asked, ...describeVerdict(own) };
+function toWorkloadEntry({ subject, verdict, containers }: Finding): Record<string, unknown>[] {
+  if (subject.kind === "list") return [];
+  const entries = containers.map((container) => {
+    const { name, image, podCount, credential, release } = container;
+    const fromRegistry = { ...(credential !== undefined && { credential }), ...(release && { release }) };
+    return { name, image, podCount, ...fromRegistry, ...toVerdictFields(container.verdict) };
   });
-  return [{ ...of, ...describeVerdict(verdict), containers: described }];
+  return [{ ...subject, ...toVerdictFields(verdict), containers: entries }];
 }
 
 // A verdict's own fields under their names, with the message of an error as its reason.
-function describeVerdict(verdict: Finding["verdict"] | Finding["containers"][number]["verdict"]) {
+function toVerdictFields(verdict: WorkloadVerdict | ContainerVerdict): Record<string, unknown> {
   const { kind, ...fields } = verdict;
-  if ("error" in fields) return { verdict: kind, reason: fields.error.message };
-  if ("failure" in fields && fields.failure) return { verdict: kind, ...fields, failure: fields.failure.message };
+  if (verdict.kind === "failed") return { verdict: kind, reason: verdict.error.message };
+  if (verdict.kind === "outdated" && verdict.failure) {
+    return { verdict: kind, ...fields, failure: verdict.failure.message };
+  }
   return { verdict: kind, ...fields };
 }
 
-const messageLimitBytes = 4096; // of what the kubelet keeps
+const maxTerminationBytes = 4096; // what the kubelet keeps
 
-/** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is not as it was. */
+/** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is neither current nor skipped. */
 export function terminationMessage({ findings, isDryRun }: Report): string {
   const counts = describeCounts(findings, isDryRun, "no workload found");
-  const told = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
-  const lines = told.map(({ of, verdict }) => `${subjectOf(of)}: ${describeWorkload(verdict, isDryRun)}`);
-  return cutBytes([counts, ...lines.map(printable)].join("\n"), messageLimitBytes);
+  const news = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");
+  const lines = news.map(
+    ({ subject, verdict }) => `${describeSubject(subject)}: ${describeWorkload(verdict, isDryRun)}`,
+  );
+  return cutBytes([counts, ...lines.map(printable)].join("\n"), maxTerminationBytes);
 }
-
-// Where a character is cut through, it is left out.
-function cutBytes(text: string, limit: number): string {
-  const cut = Buffer.from(text).subarray(0, limit).toString("utf8");
-  return cut.replace(/\ufffd$/, "");
-}
-
-const eventLimitBytes = 1024; // NoteLengthLimit of the API server
-
-const kindNames = { deployment: "Deployment", statefulset: "StatefulSet", daemonset: "DaemonSet" };
-
-/** An Event of a workload, as the API takes it. */
-export type WorkloadEvent = NonNullable<ReturnType<typeof toEvent>>;
 
 /** The Event for a restart, or for one that did not help; undefined for what is no news. */
-export function toEvent({ of, verdict, containers }: Finding, uid: string, at: Date) {
-  if (typeof of === "string" || (verdict.kind !== "restarted" && verdict.kind !== "not converged")) return undefined;
-  const isRestart = verdict.kind === "restarted";
-  const changes = containers.flatMap(({ name, image, verdict: own, release }) => {
-    if (own.kind !== "outdated") return [];
-    const described = describeRelease(release);
-    return [`${name} (${image}) from ${own.running} to ${own.resolved}${described && ` (${described})`}`];
-  });
-  const message = printable(isRestart ? changes.join("; ") : verdict.reason);
-  // Each restart is news. That the nodes still pull something else is found at each run, and is one Event.
-  const news = isRestart ? at.toISOString() : message;
-  const unique = createHash("sha256").update(`${uid} ${news}`).digest("hex").slice(0, 16);
-  const time = `${at.toISOString().slice(0, 19)}Z`;
-  return {
-    metadata: { name: `${of.name.slice(0, 200)}.figwasp-${unique}`, namespace: of.namespace },
-    involvedObject: { apiVersion: "apps/v1", ...of, kind: kindNames[of.kind], uid },
-    reason: isRestart ? "Restarted" : "NotConverged",
-    type: isRestart ? "Normal" : "Warning",
-    message: cutBytes(message, eventLimitBytes),
-    count: 1,
-    firstTimestamp: time,
-    lastTimestamp: time,
-    source: { component: "figwasp" },
-    reportingComponent: "figwasp",
-  };
+export function toEvent({ subject, verdict, containers }: Finding, uid: string, at: Date): WorkloadEvent | undefined {
+  if (subject.kind === "list") return undefined;
+  const workload = { ...subject, uid };
+  if (verdict.kind === "restarted") {
+    const message = printable(containers.flatMap(describeChange).join("; "));
+    // Each restart is news.
+    return newEvent(workload, { reason: "Restarted", type: "Normal", message, identity: at.toISOString(), at });
+  }
+  if (verdict.kind === "not converged") {
+    const message = printable(verdict.reason);
+    // Every run finds this again, and it stays one Event.
+    return newEvent(workload, { reason: "NotConverged", type: "Warning", message, identity: message, at });
+  }
+  return undefined;
 }
 
-/** Whether somebody has to look: the exit code is 1. */
-export function isTrouble({ verdict, containers }: Finding): boolean {
-  const found = [verdict, ...containers.map((container) => container.verdict)];
-  return found.some((each) => each.kind === "failed" || each.kind === "not converged" || "failure" in each);
+function describeChange({ name, image, verdict, release }: ContainerFinding): string[] {
+  if (verdict.kind !== "outdated") return [];
+  const words = describeRelease(release);
+  return [`${name} (${image}) from ${verdict.running} to ${verdict.resolved}${words && ` (${words})`}`];
 }
 
 /** How a run ended that could not go on: a known error is one line, a mistake of our own shows where it happened. */
-export function describeEnd(error: unknown): string {
+export function describeCrash(error: unknown): string {
   const isKnown = error instanceof Error && !(error instanceof TypeError || error instanceof RangeError);
   return isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
 }

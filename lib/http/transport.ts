@@ -8,6 +8,8 @@ import { isObject, messageOf, oneLine, parseObject, withoutQuery } from "../text
 import { type Agents, refusalLimitBytes, type RequestInit, type Response } from "./fetch.ts";
 import { refuseInward } from "./inward.ts";
 
+export { HttpError, statusOf } from "../errors.ts";
+
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
 /** `fetch` as all of figwasp uses it, towards registries and the API server: each request has a deadline in
@@ -24,21 +26,6 @@ export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSign
       throw new Error(`${init.method} ${withoutQuery(url)} ${outcome}`, { cause });
     }
   };
-}
-
-/** An answer other than the one asked for, of a registry or the API server. */
-export class HttpError extends Error {
-  /** Undefined where the answer was none of HTTP, such as a connection that broke off. */
-  readonly status: number | undefined;
-  constructor(status: number | undefined, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
-/** The status of an HttpError; undefined for anything else that was thrown. */
-export function statusOf(error: unknown): number | undefined {
-  return error instanceof HttpError ? error.status : undefined;
 }
 
 /** Down to what happened: Node tries several addresses at once, and older releases of it name a proxy with its password. */

@@ -1,50 +1,31 @@
 /**
- * How the API server is found and asked: plain JSON over one connection, because the typed calls of the client library open
- * one each, drop the fields that they do not know, and take no deadline.
+ * Requests to the API server: plain JSON over one connection. The typed calls of the client library are not used because
+ * they open a connection each, drop the fields that they do not know, and take no deadline.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { STATUS_CODES } from "node:http";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { oneAtATime } from "../calls.ts";
-import { ConfigError } from "../errors.ts";
-import { type Agents, newAgents } from "../http/fetch.ts";
-import { type Fetch, HttpError, readText, statusOf } from "../http/transport.ts";
-import { messageOf, parseObject, withoutQuery } from "../text.ts";
+import { HttpError, statusOf } from "../errors.ts";
+import { type Fetch, readText } from "../http/transport.ts";
+import { parseObject, withoutQuery } from "../text.ts";
 import { userAgent } from "../version.ts";
+import { type ClusterConfig, type Connection, readServiceAccount } from "./connection.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
 
-const pageSize = 500;
-
-type CallInit = { method?: string; headers?: Record<string, string>; body?: string };
-
-/** Asks for a path of the API server, and gives the JSON object that it answers. Throws HttpError. */
-export type Call = (path: string, init?: CallInit) => Promise<unknown>;
-
-/** Which cluster is asked, and how its workloads are written. */
-export interface ClusterConfig {
-  /** File; absent: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. */
-  kubeconfig: string | undefined;
-  /** Of the kubeconfig; absent: its current one. */
-  context: string | undefined;
-  /** Under which name the API server notes who wrote the annotations. */
-  fieldManager: string;
-  /** The pod-template annotation that makes the workload roll. */
-  restartAnnotation: string;
+interface CallOptions {
+  /** Default: GET. */
+  method?: string;
+  headers?: Record<string, string>;
+  body?: string;
 }
 
-/** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. It is not asked yet.
- *  Throws ConfigError where there is none, and Error where a credential plugin fails. */
-export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<Api> {
-  const connection = await findCluster(config);
-  const clock: Clock = { aheadMs: undefined };
-  // One after the other, so that one connection does and nobody's deadline passes while he waits for his turn.
-  const turns = new Map<string, Promise<unknown>>();
-  const ask: Call = (path, init = {}) => callApi(fetch, connection, { path, clock, ...init });
-  const call: Call = (path, init) => oneAtATime(turns, connection.server, () => ask(path, init));
-  return { namespace: connection.namespace, call, clock };
-}
+/** Asks for a path of the API server and resolves to the JSON object of the answer. Throws HttpError for any status of
+ *  300 and above, with the message of the API server. */
+export type Call = (path: string, options?: CallOptions) => Promise<unknown>;
 
+/** The API server of one cluster. */
 export interface Api {
   /** Where to look when no namespace is named. */
   namespace: string;
@@ -52,76 +33,70 @@ export interface Api {
   clock: Clock;
 }
 
-/** How far this machine's clock is ahead of the API server's, by its latest answer; undefined before. */
+/** How far this machine's clock is ahead of the API server's, by its latest answer; undefined before the first one. */
 export interface Clock {
   aheadMs: number | undefined;
 }
 
-/** Where the API server is, and as whom it is asked. */
-export interface Connection {
-  server: string;
-  namespace: string;
-  headers: Record<string, string>;
-  agents: Agents;
+/** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. Sends no request yet.
+ *  Throws ConfigError if there is none, and Error if a credential plugin fails. */
+export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<Api> {
+  const connection = await findCluster(config);
+  const clock: Clock = { aheadMs: undefined };
+  // One request at a time, so that one connection is enough and a queued request does not spend its own deadline waiting.
+  const lastCalls = new Map<string, Promise<unknown>>();
+  const send: Call = (path, options = {}) => request(fetch, connection, { path, clock, ...options });
+  const call: Call = (path, options) => oneAtATime(lastCalls, connection.server, () => send(path, options));
+  return { namespace: connection.namespace, call, clock };
 }
 
-// A kubeconfig comes first, as for kubectl. In a pod there is none, and nothing has to be loaded to read it.
+// A kubeconfig comes first, as for kubectl. A pod has none, and then the library that reads it is not loaded.
 async function findCluster(config: ClusterConfig): Promise<Connection> {
   const isGiven = config.kubeconfig !== undefined || config.context !== undefined || process.env["KUBECONFIG"];
-  const pod = isGiven || existsSync(join(homedir(), ".kube/config")) ? undefined : readServiceAccount();
-  return pod ?? readKubeconfig(config);
+  const hasKubeconfig = isGiven || existsSync(join(homedir(), ".kube/config"));
+  const ofPod = hasKubeconfig ? undefined : readServiceAccount();
+  return ofPod ?? readKubeconfig(config);
 }
 
-const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
-
-/** What a pod finds of the API server, in files and variables (kubernetes.io, "Accessing the Kubernetes API from a Pod");
- *  undefined where there is none of it. Throws ConfigError. */
-export function readServiceAccount(
-  folder = accountFolder,
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): Connection | undefined {
-  if (!existsSync(join(folder, "token"))) return undefined;
-  const { KUBERNETES_SERVICE_HOST: host = "", KUBERNETES_SERVICE_PORT: port = "" } = env;
-  const server = `https://${host.includes(":") ? `[${host}]` : host}:${port}`;
-  if (!URL.canParse(server)) {
-    throw new ConfigError(
-      "Cannot find a cluster: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not say where",
-    );
-  }
-  try {
-    const read = (name: string) => readFileSync(join(folder, name), "utf8").trim();
-    const headers = { authorization: `Bearer ${read("token")}` };
-    return { server, namespace: read("namespace") || "default", headers, agents: newAgents({ ca: read("ca.crt") }) };
-  } catch (cause) {
-    throw new ConfigError(`Cannot use the ServiceAccount in ${folder}: ${messageOf(cause)}`, { cause });
-  }
-}
-
-async function callApi(
+async function request(
   fetch: Fetch,
   { server, headers, agents }: Connection,
-  { path, clock, ...init }: CallInit & { path: string; clock: Clock },
+  { path, clock, method = "GET", ...options }: CallOptions & { path: string; clock: Clock },
 ): Promise<unknown> {
-  const { method = "GET" } = init;
-  const type = init.body === undefined ? {} : { "content-type": "application/json" };
-  const sent = { ...headers, accept: "application/json", "user-agent": userAgent, ...type, ...init.headers };
-  const options = { ...init, method, headers: sent, agents };
-  const response = await fetch(server.replace(/\/+$/, "") + path, options);
-  const time = Date.parse(response.headers.get("date") ?? "");
-  if (!Number.isNaN(time)) clock.aheadMs = Date.now() - time;
-  const body = await readText(response);
-  // A proxy in between may answer with a page of its own.
-  const object = parseObject(body);
-  if (object && response.status < 300) return object;
+  const contentType = options.body === undefined ? {} : { "content-type": "application/json" };
+  const allHeaders = {
+    ...headers,
+    accept: "application/json",
+    "user-agent": userAgent,
+    ...contentType,
+    ...options.headers,
+  };
+  const url = server.replace(/\/+$/, "") + path;
+  const response = await fetch(url, { ...options, method, headers: allHeaders, agents });
+  const serverTime = Date.parse(response.headers.get("date") ?? "");
+  if (!Number.isNaN(serverTime)) clock.aheadMs = Date.now() - serverTime;
+
+  // A proxy between figwasp and the API server may answer with an HTML page.
+  const object = parseObject(await readText(response));
+  const isSuccess = response.status < 300;
+  if (object && isSuccess) return object;
+  const asked = `${method} ${withoutQuery(path)}`;
+  if (isSuccess) throw new Error(`${asked} returned no JSON object`);
   const { message } = object ?? {}; // of a Status
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-  const asked = `${method} ${withoutQuery(path)}`;
-  if (response.status < 300) throw new Error(`${asked} returned no JSON object`);
   throw new HttpError(response.status, `${asked} returned ${response.status}: ${reason}`);
 }
 
-/** What `pick` takes of each object of a list, read in pages, of which no more is kept. The API server forgets a list
- *  after some minutes and then answers 410: it starts over. */
+export interface KubernetesList<Item> {
+  items: Item[] | null;
+  metadata: { continue?: string };
+}
+
+const pageSize = 500;
+const maxExpiredLists = 3;
+
+/** Reads a list in pages, and keeps of each object only what `pick` takes. The API server forgets an unfinished list after
+ *  some minutes and then answers 410; the list is read again from its beginning, three times at most. */
 export async function listAll<Picked>(
   call: Call,
   path: string,
@@ -132,17 +107,15 @@ export async function listAll<Picked>(
   for (let expired = 0; token !== undefined;) {
     const query = new URLSearchParams({ labelSelector: selector, limit: `${pageSize}`, continue: token });
     try {
-      const init = accept === undefined ? {} : { headers: { accept } };
-      const page = (await call(`${path}?${query.toString()}`, init)) as Partial<KubernetesList<never>>;
+      const options = accept === undefined ? {} : { headers: { accept } };
+      const page = (await call(`${path}?${query.toString()}`, options)) as Partial<KubernetesList<never>>;
       if (page.items === undefined) throw new Error(`GET ${path} returned no list`);
       for (const item of page.items ?? []) items.push(pick(item));
       token = page.metadata?.continue || undefined;
     } catch (error) {
-      if (statusOf(error) !== 410 || ++expired === 3) throw error;
+      if (statusOf(error) !== 410 || ++expired === maxExpiredLists) throw error;
       [items, token] = [[], ""];
     }
   }
   return items;
 }
-
-export type KubernetesList<T> = { items: T[] | null; metadata: { continue?: string } };

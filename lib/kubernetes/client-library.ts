@@ -1,5 +1,5 @@
 /**
- * What is taken of the client library, which is many times larger than all the rest: it is loaded where a kubeconfig is to
- * be read or YAML to be written, and stays a file of its own in what is built.
+ * The parts of the client library that figwasp uses. The library is many times larger than figwasp itself, so it is loaded
+ * only when a kubeconfig is read or YAML is written, and the build keeps it in a file of its own.
  */
 export { dumpYaml, KubeConfig } from "@kubernetes/client-node";

@@ -1,5 +1,5 @@
 /**
- * Kubernetes objects, as far as figwasp reads them.
+ * Kubernetes objects, reduced to the fields that figwasp reads. What they mean for a verdict is decided in figwasp.ts.
  */
 import type {
   V1ControllerRevision,
@@ -18,16 +18,106 @@ import type {
 export const kinds = ["deployment", "statefulset", "daemonset"] as const;
 export type Kind = (typeof kinds)[number];
 
-/** Where a Deployment says which ReplicaSet is its newest. */
-const revisionAnnotation = "deployment.kubernetes.io/revision";
+/** Which workload it is. */
+export interface WorkloadName {
+  kind: Kind;
+  namespace: string;
+  name: string;
+}
 
-/** A Deployment, StatefulSet or DaemonSet, as far as figwasp reads it. */
-export type Workload = ReturnType<typeof toWorkload>;
-/** Which one it is. */
-export type Named = Pick<Workload, "kind" | "namespace" | "name">;
+/** A Deployment, StatefulSet or DaemonSet. */
+export interface Workload extends WorkloadName {
+  uid: string;
+  resourceVersion: string;
+  /** Whether its controller has seen the newest template: `status.observedGeneration`. */
+  isObserved: boolean;
+  isPaused: boolean;
+  /** Whether its update strategy is `OnDelete`. */
+  isOnDelete: boolean;
+  /** Pods that are wanted; of a DaemonSet, nodes that want one. */
+  replicas: number;
+  /** Pods of a StatefulSet that a rollout leaves on the older template. */
+  partition: number;
+  rollout: Rollout;
+  /** Label selector of its pods in the API's query form: `app=api,tier in (a,b)`. */
+  selector: string;
+  /** What the controller calls the newest template: of a Deployment the number of its revision, of a StatefulSet the name
+   *  of a ControllerRevision. Empty for a DaemonSet, whose status does not name it. */
+  revision: string;
+  /** Of the pod template. */
+  templateAnnotations: Record<string, string>;
+  /** Keys of the workload's own labels and annotations: tools that apply manifests mark them this way. */
+  metadataKeys: string[];
+  /** Of the pod template, init containers and sidecars first. */
+  containers: { name: string; image: string }[];
+  /** Volumes of the pod template whose image a push can move. */
+  imageVolumes: { name: string; image: string }[];
+}
+
+/** How far the newest template is, by the rules of `kubectl rollout status`. */
+export interface Rollout {
+  isComplete: boolean;
+  /** `1 of 3 pods updated, 0 available`. */
+  progress: string;
+  /** Why the controller has given up; undefined if it has not. */
+  failure: string | undefined;
+}
+
+/** The name of a workload, without anything else that is known about it. */
+export function nameOf({ kind, namespace, name }: WorkloadName): WorkloadName {
+  return { kind, namespace, name };
+}
+
+/** The ReplicaSet of one revision of a Deployment. The Deployment's pods name its uid as their owner. */
+export interface ReplicaSet {
+  uid: string;
+  ownerUid: string;
+  /** Number of the revision; an undo gives an older ReplicaSet the highest number. */
+  revision: string;
+}
+
+/** One revision of a DaemonSet. */
+export interface ControllerRevision {
+  ownerUid: string;
+  /** The pods carry it as the label `controller-revision-hash`. */
+  hash: string;
+  /** An undo gives an older revision the highest number. */
+  number: number;
+}
+
+export interface Pod {
+  name: string;
+  /** Of the object that manages it: a ReplicaSet, a StatefulSet or a DaemonSet. */
+  ownerUid: string;
+  /** Its label `controller-revision-hash`; empty for a pod of a Deployment. */
+  revisionHash: string;
+  isTerminating: boolean;
+  /** `status.phase`. */
+  phase: string;
+  /** figwasp's own, and the one that tells when the pod was restarted. Others are not kept. */
+  annotations: Record<string, string>;
+  /** Names of Secrets. Admission has added those of its ServiceAccount, if the pod had none of its own. */
+  pullSecrets: string[];
+  /** `imageID` is empty until the container has started once. */
+  containers: { name: string; pullPolicy: string; imageID: string }[];
+}
+
+/** A Secret that a pod names as an imagePullSecret. */
+export interface Secret {
+  type: string;
+  /** Whether the type is `kubernetes.io/dockercfg`, whose value has no `auths` around the entries. */
+  isOlderForm: boolean;
+  /** The docker config; undefined if type and key are not those of one. */
+  config: Buffer | undefined;
+}
+
 export type AnyWorkload = V1Deployment & V1StatefulSet & V1DaemonSet;
 
-export function toWorkload(kind: Kind, object: AnyWorkload) {
+/** The annotation in which a Deployment and its ReplicaSets carry the number of the revision. */
+const revisionAnnotation = "deployment.kubernetes.io/revision";
+const hashLabel = "controller-revision-hash";
+
+export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
   const { metadata, spec, status } = object;
   const template = spec?.template;
   const containers = [...(template?.spec?.initContainers ?? []), ...(template?.spec?.containers ?? [])];
@@ -44,101 +134,77 @@ export function toWorkload(kind: Kind, object: AnyWorkload) {
     isPaused: spec?.paused ?? false,
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",
     replicas,
-    /** Pods of a StatefulSet that a rollout leaves on the older template. */
     partition,
-    rollout: rolloutOf(kind, object, { isObserved, wanted: replicas, kept: partition }),
-    /** In the API's query form: `app=api,tier in (a,b)`. */
+    rollout: toRollout(kind, object, { isObserved, replicas, partition }),
     selector: toSelector(spec?.selector ?? {}),
-    /** What the controller calls the newest template; a DaemonSet does not say. */
     revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
-    /** Of the pod template. */
-    annotations: template?.metadata?.annotations ?? {},
-    /** Keys of its own labels and annotations: tools mark so what they apply. */
-    marks: [...Object.keys(metadata?.labels ?? {}), ...Object.keys(metadata?.annotations ?? {})],
-    /** Init containers, sidecars among them, first. */
+    templateAnnotations: template?.metadata?.annotations ?? {},
+    metadataKeys: [...Object.keys(metadata?.labels ?? {}), ...Object.keys(metadata?.annotations ?? {})],
     containers: containers.map(({ name, image = "" }) => ({ name, image })),
-    imageVolumes: imageVolumesOf(template?.spec?.volumes ?? []),
+    imageVolumes: toImageVolumes(template?.spec?.volumes ?? []),
   };
 }
 
-/** Volumes whose image a push can move. Kubernetes before 1.36 does not tell which digest they hold. */
-function imageVolumesOf(volumes: V1Volume[]): { name: string; image: string }[] {
+// A volume that is pinned by digest cannot move. Kubernetes before 1.36 does not report which digest a volume holds.
+function toImageVolumes(volumes: V1Volume[]): Workload["imageVolumes"] {
   return volumes.flatMap(({ name, image: { reference = "" } = {} }) => {
     return reference === "" || reference.includes("@") ? [] : [{ name, image: reference }];
   });
 }
 
-/** How far the newest template is, as `kubectl rollout status` tells it. */
-export interface Rollout {
-  isComplete: boolean;
-  /** `1 of 3 pods updated, 0 available`. */
-  progress: string;
-  /** Why the controller has given up, if it has. */
-  failure: string | undefined;
-}
-
-function rolloutOf(
+function toRollout(
   kind: Kind,
   { status }: AnyWorkload,
-  { isObserved, wanted, kept }: { isObserved: boolean; wanted: number; kept: number },
+  { isObserved, replicas, partition }: Pick<Workload, "isObserved" | "replicas" | "partition">,
 ): Rollout {
   const isDaemonSet = kind === "daemonset";
   const updated = (isDaemonSet ? status?.updatedNumberScheduled : status?.updatedReplicas) ?? 0;
   const ready = kind === "statefulset" ? status?.readyReplicas : status?.availableReplicas;
   const available = (isDaemonSet ? status?.numberAvailable : ready) ?? 0;
   const old = kind === "deployment" ? (status?.replicas ?? 0) - updated : 0;
-  const condition = status?.conditions?.find(({ reason }) => reason === "ProgressDeadlineExceeded");
+  const deadlineExceeded = status?.conditions?.find(({ reason }) => reason === "ProgressDeadlineExceeded");
   return {
-    isComplete: isObserved && updated >= wanted - kept && old <= 0 && available >= wanted,
-    progress: `${updated} of ${wanted} pods updated, ${available} available${old > 0 ? `, ${old} old` : ""}`,
-    failure: isObserved && condition ? "it has exceeded its progress deadline" : undefined,
+    isComplete: isObserved && updated >= replicas - partition && old <= 0 && available >= replicas,
+    progress: `${updated} of ${replicas} pods updated, ${available} available${old > 0 ? `, ${old} old` : ""}`,
+    failure: isObserved && deadlineExceeded ? "it has exceeded its progress deadline" : undefined,
   };
 }
 
-const hashLabel = "controller-revision-hash";
-
-/** The ReplicaSet of a revision of a Deployment, whose uid the pods name. */
-export function toReplicaSet({ metadata }: V1ReplicaSet) {
+export function toReplicaSet({ metadata }: V1ReplicaSet): ReplicaSet {
   const revision = metadata?.annotations?.[revisionAnnotation] ?? "";
-  return { uid: metadata?.uid ?? "", ownerUid: controllerOf(metadata), revision };
+  return { uid: metadata?.uid ?? "", ownerUid: toOwnerUid(metadata), revision };
 }
 
-/** A revision of a DaemonSet, whose hash the pods carry as a label. */
-export function toControllerRevision({ metadata, revision: number }: V1ControllerRevision) {
-  return { ownerUid: controllerOf(metadata), hash: metadata?.labels?.[hashLabel] ?? "", number };
+export function toControllerRevision({ metadata, revision: number }: V1ControllerRevision): ControllerRevision {
+  return { ownerUid: toOwnerUid(metadata), hash: metadata?.labels?.[hashLabel] ?? "", number };
 }
 
-/** A pod, as far as figwasp reads it. */
-export type Pod = ReturnType<typeof toPod>;
+const ownPrefix = "figwasp/";
 
-export function toPod({ metadata, spec, status }: V1Pod, annotationKeys: string[]) {
+export function toPod({ metadata, spec, status }: V1Pod, restartAnnotation: string): Pod {
   const annotations = Object.entries(metadata?.annotations ?? {});
   const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
   const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
   return {
     name: metadata?.name ?? "",
-    ownerUid: controllerOf(metadata),
-    /** Of a StatefulSet or DaemonSet, by the label that its controller gives; else empty. */
-    revision: metadata?.labels?.[hashLabel] ?? "",
+    ownerUid: toOwnerUid(metadata),
+    revisionHash: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
-    annotations: Object.fromEntries(annotations.filter(([key]) => annotationKeys.includes(key))),
-    /** Names of Secrets; those of its ServiceAccount are among them, if it had none of its own. */
+    annotations: Object.fromEntries(
+      annotations.filter(([key]) => key === restartAnnotation || key.startsWith(ownPrefix)),
+    ),
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
-    /** `imageID` is empty until the container has started once. */
     containers: containers.map(({ name, imagePullPolicy: pullPolicy = "" }) => {
       return { name, pullPolicy, imageID: statuses.find((entry) => entry.name === name)?.imageID ?? "" };
     }),
   };
 }
 
-/** A Secret, as far as figwasp reads it. */
-export type Secret = ReturnType<typeof toSecret>;
-
-// The kubelet takes a docker config where type and key fit together, and passes over everything else.
-export function toSecret({ type = "", data = {} }: V1Secret) {
-  const forms = { "kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg" };
-  const config = data[forms[type as keyof typeof forms]];
+/** The kubelet takes a docker config only where type and key fit together, and ignores every other Secret. */
+export function toSecret({ type = "", data = {} }: V1Secret): Secret {
+  const keys = { "kubernetes.io/dockerconfigjson": ".dockerconfigjson", "kubernetes.io/dockercfg": ".dockercfg" };
+  const config = data[keys[type as keyof typeof keys]];
   return {
     type,
     isOlderForm: type === "kubernetes.io/dockercfg",
@@ -147,16 +213,16 @@ export function toSecret({ type = "", data = {} }: V1Secret) {
 }
 
 /** The uid of the object that manages this one; empty if none does. */
-function controllerOf(metadata: V1ObjectMeta | undefined): string {
+function toOwnerUid(metadata: V1ObjectMeta | undefined): string {
   return metadata?.ownerReferences?.find(({ controller }) => controller)?.uid ?? "";
 }
 
 function toSelector({ matchLabels = {}, matchExpressions = [] }: V1LabelSelector): string {
-  const equal = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`);
-  const rest = matchExpressions.map(({ key, operator, values = [] }) => {
+  const equalities = Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`);
+  const expressions = matchExpressions.map(({ key, operator, values = [] }) => {
     if (operator === "Exists") return key;
     if (operator === "DoesNotExist") return `!${key}`;
     return `${key} ${operator.toLowerCase()} (${values.join(",")})`;
   });
-  return [...equal, ...rest].join(",");
+  return [...equalities, ...expressions].join(",");
 }

@@ -1,18 +1,18 @@
 /**
- * What an image is made of, as registries keep it (OCI image-spec): digests and manifests; and how these are asked for
- * (OCI distribution-spec). What a difference between two of them means, is decided in figwasp.ts.
+ * What registries store of an image (OCI image-spec): digests, manifests and configs; and how each is asked for (OCI
+ * distribution-spec). What a difference between two manifests means is decided in figwasp.ts.
  */
 import { createHash } from "node:crypto";
 import { isObject, parseObject } from "../text.ts";
 
-/** Of the one algorithm that all runtimes report in. See image-spec, "Digests". */
+/** A sha256 digest, the only algorithm that container runtimes report. See image-spec, "Digests". */
 export type Digest = `sha256:${string}`;
 
-/** What a repository is asked for. */
+/** Something that a repository is asked for. */
 export interface Resource {
   /** Below the repository: `manifests/latest`. */
   path: string;
-  /** The media types that are taken. */
+  /** The media types that are accepted, as the Accept header has them. */
   types: string;
   limitBytes: number;
 }
@@ -33,22 +33,30 @@ export function manifestAt(name: string): Resource {
   return { path: `manifests/${name}`, types: manifestTypes, limitBytes: manifestLimitBytes };
 }
 
-/** The config of an image, which is a blob: registries lead to where they keep them, often another host. */
+/** The config of an image. It is a blob, and registries often redirect to another host for blobs. */
 export function configAt(digest: Digest): Resource {
   return { path: `blobs/${digest}`, types: "*/*", limitBytes: configLimitBytes };
 }
 
-/** The manifest of an index (`children`) or of an image (`config`), as far as figwasp reads it. */
+/** A manifest that an index names (image-spec, "Image Index"). */
+export interface Child {
+  digest: Digest;
+  /** `linux/arm64`, `linux/arm/v7`; empty if the index does not tell. */
+  platform: string;
+  /** Whether it is a statement about an image rather than an image. BuildKit gives these the platform `unknown/unknown`. */
+  isAttestation: boolean;
+}
+
+/** The manifest of an index, which has children, or of an image, which has a config, reduced to what figwasp reads. */
 export interface Manifest {
   digest: Digest;
-  /** Without attestations; `platform` is `linux/arm64`, `linux/arm/v7`. See image-spec, "Image Index". */
-  children: { digest: Digest; platform: string }[];
+  children: Child[];
   /** See image-spec, "Image Manifest". */
   config: Digest | undefined;
   annotations: unknown;
 }
 
-/** What a registry has answered well with, and is no manifest that figwasp can read. */
+/** The registry answered with status 200, and its answer is no manifest that figwasp can read. */
 export class UnreadableManifest extends Error {}
 
 /** Reads the bytes of a manifest, of whichever of the four types. Throws UnreadableManifest for an index whose children
@@ -58,19 +66,17 @@ export function parseManifest(digest: Digest, body: Buffer): Manifest {
   if (!Array.isArray(manifests) || !manifests.every(hasDigest)) {
     throw new UnreadableManifest(`the index ${digest} has children without digests`);
   }
-  const children = manifests.map((child) => ({ digest: child.digest, platform: describePlatform(child.platform) }));
   return {
     digest,
-    // BuildKit marks what is about an image, and no image itself, with this platform.
-    children: children.filter(({ platform }) => platform !== "unknown/unknown"),
+    children: manifests.map(toChild),
     config: hasDigest(config) ? config.digest : undefined,
     annotations,
   };
 }
 
-/** The images of an index; an image has itself. */
-export function imagesOf(manifest: Manifest): Manifest["children"] {
-  return manifest.config === undefined ? manifest.children : [{ digest: manifest.digest, platform: "" }];
+function toChild({ digest, platform }: { digest: Digest; platform?: unknown }): Child {
+  const name = describePlatform(platform);
+  return { digest, platform: name, isAttestation: name === "unknown/unknown" };
 }
 
 function hasDigest(value: unknown): value is { digest: Digest; platform?: unknown } {
@@ -80,19 +86,19 @@ function hasDigest(value: unknown): value is { digest: Digest; platform?: unknow
 function describePlatform(platform: unknown): string {
   const { os, architecture, variant } = isObject(platform) ? platform : {};
   const parts = [os, architecture, variant].filter((part) => typeof part === "string" && part !== "");
-  // Builders write two of them in two ways (containerd, platforms.Normalize).
+  // Builders write these two platforms in two ways (containerd, platforms.Normalize).
   return parts
     .join("/")
     .replace(/\/arm64\/v8$/, "/arm64")
     .replace(/\/arm$/, "/arm/v7");
 }
 
-/** Whether it is one in its only spelling: hex digits in lower case. */
+/** Whether the value is a sha256 digest, with hex digits in lower case as the image-spec wants them. */
 export function isDigest(value: unknown): value is Digest {
   return typeof value === "string" && /^sha256:[a-f0-9]{64}$/.test(value);
 }
 
-/** The digest of what a registry sent, byte by byte. */
+/** The digest of the bytes that a registry sent. */
 export function sha256(body: Buffer): Digest {
   return `sha256:${createHash("sha256").update(body).digest("hex")}`;
 }

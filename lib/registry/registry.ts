@@ -24,7 +24,7 @@ import {
   sha256,
   UnreadableManifest,
 } from "./manifest.ts";
-import type { Reference } from "./reference.ts";
+import { parseReference, type Reference } from "./reference.ts";
 import { findRelease, mapWords, type Release } from "./release.ts";
 
 /** How the hosts of registries are reached, as the settings have it. */
@@ -96,9 +96,16 @@ export class Registry {
     });
   }
 
-  /** Has the tag resolved anew the next time. */
-  forgetTag(reference: Reference): void {
-    for (const repository of this.#repositories.values()) repository.forgetTag(reference);
+  /** Has the tags of these images resolved anew the next time: newer pods may run what a tag has pointed to only since. */
+  forgetTags(images: string[]): void {
+    for (const image of images) {
+      try {
+        const reference = parseReference(image);
+        for (const repository of this.#repositories.values()) repository.forgetTag(reference);
+      } catch (error) {
+        if (!(error instanceof SyntaxError)) throw error; // an image that cannot be parsed was never resolved
+      }
+    }
   }
 
   endpointsOf(registry: string): Promise<Endpoint[]> {

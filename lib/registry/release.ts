@@ -3,7 +3,7 @@
  * beside the digests, and nothing is decided by it.
  */
 import { isObject, parseObject, printable } from "../text.ts";
-import { type Digest, imagesOf, type Manifest } from "./manifest.ts";
+import type { Digest, Manifest } from "./manifest.ts";
 
 /** One field at least, each in the owner's own words, on one line and cut. */
 export interface Release {
@@ -29,7 +29,7 @@ export async function findRelease(digest: Digest, source: Source): Promise<Relea
   const manifest = await source.manifest(digest);
   if (!manifest) return undefined;
   const told = readRelease(manifest.annotations);
-  const [first] = imagesOf(manifest);
+  const first = firstImageOf(manifest);
   if (told || !first) return told;
 
   const image = await source.manifest(first.digest);
@@ -38,6 +38,10 @@ export async function findRelease(digest: Digest, source: Source): Promise<Relea
 
   const { config } = parseObject(await source.config(image.config)) ?? {};
   return readRelease(isObject(config) ? config["Labels"] : undefined);
+}
+
+function firstImageOf({ digest, children, config }: Manifest): { digest: Digest } | undefined {
+  return config === undefined ? children.find(({ isAttestation }) => !isAttestation) : { digest };
 }
 
 // Annotations and labels have the same keys.

@@ -1,4 +1,6 @@
-import type { ContainerVerdict, Pod, Workload } from "../../figwasp.ts";
+import type { Pod, Workload } from "../../lib/kubernetes/objects.ts";
+import type { OwnedObjects } from "../../lib/kubernetes/owned-objects.ts";
+import type { ContainerVerdict } from "../../lib/verdicts.ts";
 import { digestOf } from "./registry.ts";
 
 /** A Deployment of one container, `app`, that has settled on its second revision. */
@@ -17,8 +19,8 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     partition: 0,
     selector: "app=api",
     revision: "2",
-    annotations: {},
-    marks: [],
+    templateAnnotations: {},
+    metadataKeys: [],
     containers: [{ name: "app", image: "ghcr.io/acme/api:1.2" }],
     imageVolumes: [],
     ...changes,
@@ -31,13 +33,25 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
   return {
     name,
     ownerUid: "uid-rs2",
-    revision: "",
+    revisionHash: "",
     isTerminating: false,
     phase: "Running",
     annotations: {},
     pullSecrets: [],
     containers: [{ name: "app", pullPolicy: "Always", imageID }],
     ...changes,
+  };
+}
+
+/** What a workload owns, so that these are its current pods. */
+export function owning({ uid, kind, revision }: Workload, pods: Pod[]): OwnedObjects {
+  const hash = kind === "statefulset" ? revision : "hash";
+  const ownerUid = kind === "deployment" ? "uid-rs2" : uid;
+  const owned = pods.map((pod) => ({ ...pod, ownerUid, revisionHash: kind === "deployment" ? "" : hash }));
+  return {
+    replicaSets: kind === "deployment" ? [{ uid: "uid-rs2", ownerUid: uid, revision }] : [],
+    controllerRevisions: kind === "daemonset" ? [{ ownerUid: uid, hash, number: 1 }] : [],
+    podsByOwner: new Map([[ownerUid, owned]]),
   };
 }
 

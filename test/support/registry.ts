@@ -2,7 +2,9 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Digest, lookUp, parseReference, type Reference, type Running } from "../../figwasp.ts";
+import { lookUp, parseReference, type Running } from "../../figwasp.ts";
+import type { Digest } from "../../lib/registry/manifest.ts";
+import type { Reference } from "../../lib/registry/reference.ts";
 import type { Config } from "../../lib/command/config.ts";
 import type { Keyring } from "../../lib/credentials/keyring.ts";
 import { fetch } from "../../lib/http/fetch.ts";
@@ -119,8 +121,9 @@ export class AskableRegistry extends Registry {
   async ask(image: string, keyring = noKeys, running: Running[] = []): Promise<string> {
     const lookup = await lookUp(this, image, { running, keyring });
     if (lookup.kind === "unknown") return this.heard(lookup.reason);
-    const error = lookup.kind === "failed" ? lookup.error : [...lookup.failures.values()][0];
-    return this.heard(error?.message ?? (lookup.kind === "resolved" ? lookup.digest : ""));
+    if (lookup.kind === "failed") return this.heard(lookup.error.message);
+    const failed = [...lookup.meanings.values()].find((meaning) => meaning.kind === "failed");
+    return this.heard(failed?.error.message ?? lookup.digest);
   }
 
   heard = (text: string): string => text;

@@ -3,9 +3,12 @@
  * the name of ghcr.io.
  */
 import type { TestContext } from "node:test";
-import { type Cluster, main, type Outside, type Pod, type Workload } from "../../figwasp.ts";
+import { main } from "../../figwasp.ts";
+import type { Outside } from "../../lib/command/outside.ts";
+import type { Cluster } from "../../lib/kubernetes/cluster.ts";
+import type { Pod, Workload } from "../../lib/kubernetes/objects.ts";
 import { HttpError } from "../../lib/http/transport.ts";
-import { aPod, aWorkload } from "./cluster.ts";
+import { aPod, aWorkload, owning } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
 
@@ -81,18 +84,18 @@ function podsOf(name: string): Pod[] {
 const cluster: Cluster = {
   namespace: "shop",
   clock: { aheadMs: 0 },
-  getWorkload: async (kind, _namespace, name) => {
+  getWorkload: async ({ kind, name }) => {
     const found = workloads.find((workload) => workload.kind === kind && workload.name === name);
     if (!found) throw new HttpError(404, `there is no ${kind} ${name}`);
     return found;
   },
   listWorkloads: async (kind) => workloads.slice(0, listed.length).filter((workload) => workload.kind === kind),
-  readPods: async (looked) => new Map([...looked].map(({ uid, name }) => [uid, podsOf(name)])),
+  readOwnedObjects: async (workload) => owning(workload, podsOf(workload.name)),
   getSecret: async () => {
     const config = Buffer.from(JSON.stringify({ auths: { "ghcr.io": { username: "acme", password: "a password" } } }));
     return { type: "kubernetes.io/dockerconfigjson", isOlderForm: false, config };
   },
   mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
   recordEvent: async () => {},
-  annotateTemplate: async () => {},
+  annotateTemplate: async () => [],
 };

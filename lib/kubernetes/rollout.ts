@@ -1,0 +1,42 @@
+/**
+ * Waiting until a rollout has completed, by the rules of `kubectl rollout status`.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { statusOf } from "../errors.ts";
+import type { Cluster } from "./cluster.ts";
+import type { Workload, WorkloadName } from "./objects.ts";
+
+export interface WaitOptions {
+  pollMs: number;
+  /** Ends the wait. */
+  signal: AbortSignal;
+  /** Called with each new state: `1 of 3 pods updated, 0 available`. */
+  onProgress: (progress: string) => void;
+}
+
+/** Reads the workload until it has rolled out, and yields it then. Whoever cannot judge it yet goes on, and gets it again
+ *  after a pause. Throws Error if the controller gives up or the signal ends the wait, and HttpError if the workload cannot
+ *  be read. */
+export async function* waitForRollout(
+  cluster: Pick<Cluster, "getWorkload">,
+  name: WorkloadName,
+  { pollMs, signal, onProgress }: WaitOptions,
+): AsyncGenerator<Workload, never> {
+  let lastProgress = "";
+  for (;;) {
+    const workload = await cluster.getWorkload(name).catch(ignoreIfBusy);
+    if (workload?.rollout.failure !== undefined) throw new Error(workload.rollout.failure);
+    if (workload?.rollout.isComplete) yield workload;
+    const progress = workload?.rollout.progress ?? lastProgress;
+    if (progress !== lastProgress) onProgress(progress);
+    lastProgress = progress;
+    await sleep(pollMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+}
+
+const busyStatuses = new Set([429, 500, 502, 503, 504]);
+
+// The API server is busy, or is being replaced itself: the next read may succeed.
+function ignoreIfBusy(error: unknown): undefined {
+  if (!busyStatuses.has(statusOf(error) ?? 0)) throw error;
+}
