@@ -90,7 +90,7 @@ describe("connectCluster()", () => {
     useKubeconfig(t, `${await folderOf(t, { kubeconfig: kubeconfigFor(stub.host) })}/kubeconfig`);
     const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", restartAnnotation: "r" };
     const cluster = await connectCluster(boundFetch(fetch, 1000, new AbortController().signal), given);
-    // Together they take longer than a deadline.
+    // Together the requests take longer than the deadline of one.
     const asked = Array.from({ length: 30 }, () => cluster.getWorkload("deployment", "shop", "api"));
     assert.equal((await Promise.all(asked)).length, 30);
     assert.equal(stub.connections(), 1);
