@@ -1,6 +1,7 @@
 /**
  * Measures what a run of figwasp costs, by the size of the cluster: `npm run bench`. bench/README.md describes the
- * method; `-- --write` updates it. To compare programs: `-- --program 'before=node old.cjs' --program 'after=node new.cjs'`.
+ * method, and `-- --write` updates it. `-- --program 'before=node old.cjs' --program 'after=node new.cjs'` compares
+ * these two programs.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
