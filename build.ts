@@ -1,6 +1,6 @@
 /**
- * Builds what the image and the kubectl plugin run: `npm run build`. dist/figwasp.cjs is all of figwasp; beside it, in a
- * file of its own, lies the client library, which is fifteen times as large and would be parsed at each start.
+ * Builds the files of the image and of the kubectl plugin: `npm run build`. dist/figwasp.cjs contains all of figwasp.
+ * The client library is in a file of its own, because it is fifteen times as large and would be parsed at each start.
  */
 import { build, type BuildOptions, type Plugin } from "esbuild";
 
@@ -26,7 +26,7 @@ const options: BuildOptions = {
   outdir,
   outExtension: { ".js": ".cjs" },
   define: { "import.meta.main": "true" },
-  // So that the library is found beside the file, also where that is a link.
+  // Uses require(), so that the library is found beside the file, also if the file is started through a link.
   supported: { "dynamic-import": false },
   plugins: [apart],
 };

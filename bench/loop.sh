@@ -1,7 +1,7 @@
 #!/bin/sh
-# The home-made tool that figwasp stands beside: one look at each labelled workload, by kubectl and crane.
+# A script for comparison, as an operator might write it: checks each labelled workload once, with kubectl and crane.
 set -e
-export SSL_CERT_FILE="$NODE_EXTRA_CA_CERTS" # which Go has another name for
+export SSL_CERT_FILE="$NODE_EXTRA_CA_CERTS" # Go reads the CA from another variable than Node
 all='{range .items[*]}{.metadata.namespace} {.kind} {.metadata.name} {.spec.template.spec.containers[0].image}{"\n"}{end}'
 running='{.items[*].status.containerStatuses[0].imageID}'
 kubectl get deployments,statefulsets,daemonsets -A -l figwasp/target=true -o jsonpath="$all" |

@@ -1,5 +1,5 @@
-"""Runs a command, and writes what it cost to a file: CPU and peak memory are told to a process about its children alone,
-and Node has no call for it. Usage: measure.py RESULT ENV COMMAND..., with the environment as JSON; see wait4(2)."""
+"""Runs a command and writes its CPU time and peak memory to a file. The kernel reports these to the parent process by
+wait4(2), which Node cannot call. Usage: measure.py RESULT ENV COMMAND..., with the environment ENV as JSON."""
 
 import json
 import os

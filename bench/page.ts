@@ -1,5 +1,5 @@
 /**
- * What was measured, as a table and as a plot.
+ * Prints the measurements as a table and as a plot.
  */
 import { readFile, writeFile } from "node:fs/promises";
 import { format, resolveConfig } from "prettier";
@@ -8,14 +8,14 @@ import type { Cost, Counts } from "./stage.ts";
 
 /** The runs of one program, and those of `node -e 0` that alternated with them. */
 export interface Measured {
-  /** None: only started. */
+  /** 0: the program was only started. */
   pods: number;
   program: string;
   costs: (Cost & Counts)[];
   base: Cost[];
 }
 
-/** In Markdown. */
+/** The table in Markdown. */
 export function tableOf(measured: Measured[]): string {
   const head = ["", "program", "CPU ×", "wall ×", "peak MiB", "API reads", "HEADs", "tokens", "TLS handshakes", "runs"];
   const rows = measured.map(({ pods, program, costs, base }) => {
@@ -35,7 +35,7 @@ export function describeSize(pods: number): string {
   return `${pods.toLocaleString("en").replace(",", " ")} ${pods === 1 ? "pod" : "pods"}`;
 }
 
-/** `2.4 (2.3 to 2.6)`: the median, and what the middle half of the runs lies between. */
+/** `2.4 (2.3 to 2.6)`: the median, and the interquartile range. */
 function spreadOf(values: number[]): string {
   const [low, middle, high] = [0.25, 0.5, 0.75].map((part) => {
     const value = quantile(values, part);
@@ -58,7 +58,7 @@ function quantile(values: number[], part: number): number {
   return low + (high - low) * (at % 1);
 }
 
-/** Writes table and plot anew, where bench/README.md has them. */
+/** Replaces the table in bench/README.md and the plot beside it. */
 export async function writePage(measured: Measured[]): Promise<void> {
   const file = new URL("README.md", import.meta.url);
   const bases = measured.flatMap(({ base }) => base);

@@ -1,5 +1,5 @@
 /**
- * Lines over logarithmic axes, as SVG in colours that can be read on light and dark pages.
+ * Draws lines on logarithmic axes as SVG, in colours that are readable on light and on dark pages.
  */
 
 export interface Panel {
@@ -13,7 +13,7 @@ const margin = { left: 52, top: 56, bottom: 44, right: 28 };
 const colours = ["#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b"];
 const dashes = ["", "7 4", "2 4", "9 3 2 3"];
 
-/** Panels side by side, with one legend; all have the same kind of x. */
+/** Draws panels side by side, with one legend and the same x axis title. */
 export function plot(panels: Panel[], xTitle: string): string {
   const names = [...new Set(panels.flatMap(({ lines }) => lines.map(({ name }) => name)))];
   const styleOf = (name: string) => {
@@ -73,7 +73,7 @@ function draw({ title, lines }: Panel, xTitle: string, styleOf: (name: string) =
   return [...columns, ...rows, ...paths, ...titles].join("\n");
 }
 
-// From the power of ten below the least to the one above the greatest; 1, 2 and 5 of each where they are few.
+// From the power of ten below the smallest value to that above the greatest; ticks at 2 and 5 too if these are few.
 function axis(values: number[], from: number, to: number) {
   const low = Math.floor(Math.log10(Math.min(...values)));
   const high = Math.max(Math.ceil(Math.log10(Math.max(...values))), low + 1);

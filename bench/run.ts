@@ -1,6 +1,7 @@
 /**
- * What a run of figwasp costs, by the size of the cluster: `npm run bench`; see bench/README.md, which `-- --write`
- * brings up to date. Others can be compared: `-- --program 'before=node old.cjs' --program 'after=node dist/figwasp.cjs'`.
+ * Measures what a run of figwasp costs, by the size of the cluster: `npm run bench`. bench/README.md describes the
+ * method, and `-- --write` updates it. `-- --program 'before=node old.cjs' --program 'after=node new.cjs'` compares
+ * these two programs.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { parseArgs } from "node:util";
@@ -8,7 +9,7 @@ import { sizeOf } from "../test/support/crowd.ts";
 import { describeSize, type Measured, tableOf, writePage } from "./page.ts";
 import { type Cost, type Counts, setStage } from "./stage.ts";
 
-// As the Dockerfile has it.
+// The same flags as in the Dockerfile.
 const asInImage = "node --max-semi-space-size=8 dist/figwasp.cjs";
 
 const { values: options } = parseArgs({
@@ -28,7 +29,7 @@ interface Program {
 
 const baseline: Program = { name: "node -e 0", command: ["node", "-e", "0"] };
 const loop: Program = { name: "kubectl and crane", command: ["bench/loop.sh"] };
-const loopPodsAtMost = 1000; // two programs are started for each workload
+const loopPodsAtMost = 1000; // the loop starts two programs for each workload
 
 const programs = options.program.map((program): Program => {
   const [, name = "", command = ""] = /^([^=]+)=(.+)$/.exec(program) ?? [];
@@ -54,7 +55,7 @@ async function bench(): Promise<void> {
   if (options.write) await writePage(measured);
 }
 
-// One program after the other, and all again, so that what disturbs the machine disturbs all of them.
+// Runs the programs in turn, so that a disturbance of the machine affects all of them.
 async function measure(pods: number, compared: Program[]): Promise<Measured[]> {
   const stage = await setStage(sizeOf(pods), Number(options["latency-ms"]));
   const runs = Number(options.runs ?? Math.max(3, 15 - 3 * Math.log10(pods || 1)));

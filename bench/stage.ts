@@ -1,5 +1,5 @@
 /**
- * Where programs are measured: in what looks like a pod, beside servers that hold a cluster of some size.
+ * Runs programs in an environment like a pod's, with servers that serve a cluster of a given size.
  */
 import { type ChildProcess, fork, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,37 +9,37 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Size } from "../test/support/crowd.ts";
 
-/** What the stubs are told first; whatever they are told then is answered by Counts. */
+/** The first message to the stubs. They answer each later message with Counts. */
 export interface Order {
   size: Size;
   latencyMs: number;
-  /** Of the pod's ServiceAccount. */
+  /** The token of the pod's ServiceAccount. */
   token: string;
 }
 
-/** What they answer first. */
+/** The stubs' first answer. */
 export interface Servers {
-  /** Of all the servers, in PEM. */
+  /** The CA of all servers, in PEM. */
   ca: string;
-  /** `127.0.0.1:PORT`. */
+  /** The API server's address, `127.0.0.1:PORT`. */
   api: string;
 }
 
-/** Names that are not of loopback, where registries are asked by plain http. */
+/** Names of the registries. They are not loopback names, since figwasp asks those over plain http. */
 export function registryNames({ registries }: Size): string[] {
   return Array.from({ length: registries }, (_each, at) => `registry-${at + 1}.example`);
 }
 
 export const counted = ["reads", "writes", "heads", "tokens", "handshakes"] as const;
 
-/** What came so far. */
+/** How many requests came so far. */
 export type Counts = Record<(typeof counted)[number], number>;
 
-/** What a run cost: CPU of all its processes, the memory of the largest one. */
+/** The cost of a run: the CPU of all its processes, and the memory of the largest one. */
 export type Cost = Record<"cpuMs" | "wallMs" | "peakMiB", number>;
 
 export interface Stage {
-  /** Runs a command to its end. Throws Error where it fails or changes anything. */
+  /** Runs a command to its end. Throws Error if it fails or writes anything. */
   run: (command: string[]) => Promise<Cost & Counts>;
   close: () => Promise<void>;
 }
@@ -59,12 +59,12 @@ export async function setStage(size: Size, latencyMs: number): Promise<Stage> {
   const [host = "", port = ""] = api.split(":");
   const { PATH = "" } = process.env;
   const inCluster = { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port };
-  // So that the registries are as those whose CA everybody has: it stands beside those that Node brings along.
+  // Adds the registries' CA to Node's own, so that it is trusted like the CA of a public registry.
   const trust = { NODE_EXTRA_CA_CERTS: join(account, "ca.crt") };
   const env = { PATH, HOME: folder, ...inCluster, ...trust };
   const run = async (command: string[]) => {
     const before = await ask<Counts>(servers, "count");
-    // What kubectl keeps of one run would be gone with the pod.
+    // In a pod, kubectl's cache would be lost after each run.
     await rm(join(folder, ".kube"), { recursive: true, force: true });
     const cost = await measure(folder, command, env);
     const counts = difference(await ask<Counts>(servers, "count"), before);

@@ -1,6 +1,6 @@
 /**
- * The API server and the registries that the programs are measured against, in a process of their own: what they cost is
- * not counted. It is forked, told a size and a latency, and asked after each run what came.
+ * The API server and the registries for the measured programs. They run in a process of their own, so that their cost
+ * is not counted. stage.ts forks this process, sends it a size and a latency, and asks for the counts after each run.
  */
 import { once } from "node:events";
 import type { Ending } from "../test/support/leaks.ts";
@@ -9,7 +9,7 @@ import type { Answer } from "../test/support/serve.ts";
 import { newAuthority, serveTls } from "../test/support/tls.ts";
 import { type Counts, type Order, registryNames, type Servers } from "./stage.ts";
 
-// kubectl asks what there is before it asks for it.
+// kubectl discovers the API's resources before it requests them.
 const apps = ["deployments", "statefulsets", "daemonsets", "replicasets"];
 const kindOf: Record<string, string> = {
   deployments: "Deployment",
@@ -36,7 +36,7 @@ function resourcesOf(groupVersion: string, names: string[]): object {
   return { kind: "APIResourceList", apiVersion: "v1", groupVersion, resources };
 }
 
-// The pod's own token is asked for, so that a run that does not send it fails.
+// Requires the pod's token, so that a run that does not send it fails.
 function behindToken(token: string, api: Answer): Answer {
   return (request, response) => {
     const known = discovery[request.path.split("?")[0] ?? ""];
@@ -46,7 +46,7 @@ function behindToken(token: string, api: Answer): Answer {
   };
 }
 
-// It ends with the process.
+// The servers end with the process.
 const unending: Ending = { after: () => undefined, signal: new AbortController().signal };
 
 async function serveAll({ size, latencyMs, token }: Order) {
@@ -80,5 +80,5 @@ const [order] = (await once(process, "message")) as [Order];
 const servers = await serveAll(order);
 process.on("message", () => process.send?.(count(servers)));
 process.send?.(servers.told);
-// Should the bench have failed.
+// Ends the process if the benchmark has failed.
 process.once("disconnect", () => process.exit());

@@ -13,7 +13,8 @@ const registry = "registry.example.org";
 const image = `${registry}/app`;
 const basic = 'Basic realm="r"';
 const bearer = 'Bearer realm="/token",service="s"';
-const other: Running[] = [{ kind: "digest", digest: digestOf("another"), isImageId: false }]; // makes figwasp read the manifest as well
+// A running digest other than the tag's, so that figwasp reads the manifest too.
+const other: Running[] = [{ kind: "digest", digest: digestOf("another"), isImageId: false }];
 
 type World = { internet: Internet; figwasp: AskableRegistry };
 type SetUp = RegistrySetUp & { addresses?: Record<string, string> };
@@ -90,7 +91,7 @@ describe("parseChallenges()", () => {
 });
 
 describe("a registry that does not ask for a credential", () => {
-  // Each: what it answers, and what becomes of it.
+  // Each row: what the registry answers, and what figwasp reports.
   const unasked: [string, Answer, RegExp][] = [
     ["that lets anybody in", holding(), new RegExp(digest)],
     ["that refuses without a challenge", refusing(401), /returned 401 Unauthorized$/],
@@ -111,7 +112,7 @@ describe("a registry that does not ask for a credential", () => {
 });
 
 describe("a registry that asks for a password", () => {
-  // Each: a user and a password. The header holds their bytes in UTF-8.
+  // Each row: a user and a password. The header contains both in UTF-8.
   const users: [string, { user?: string; password?: string }][] = [
     ["of any characters", {}],
     ["of AWS", { user: "AWS", password: `eyJwYXlsb2FkIjoi${"0123456789abcdefXYZ".repeat(60)}` }],
@@ -238,7 +239,7 @@ describe("a registry that asks for a password", () => {
 });
 
 describe("a host that has given a token for one repository", () => {
-  /** Gives a token of its own for each scope and login, and lets in by it. */
+  /** A host that gives these logins another token for each repository, and accepts it for that repository only. */
   function doors(logins: string[], tokens: Record<string, string>, challenge = bearer): Answer {
     const tokenFor = (name: string) => tokens[name] ?? "";
     return (request, response) => {
@@ -294,7 +295,7 @@ describe("a host that has given a token for one repository", () => {
       const known = doors([first.authorization, second.authorization], tokens);
       let asked = 0;
       const { figwasp } = await world(t, {
-        // The first token for b is of somebody who may not see it.
+        // The first token for b is that of a user who may not see b.
         [registry]: (request, response) => {
           const isEarly =
             request.path.startsWith("/v2/b/") && request.headers.authorization !== undefined && asked++ < 1;
@@ -353,7 +354,7 @@ describe("a token server", () => {
     assert.deepEqual(internet.authorizations, ["", login.authorization, `Bearer ${token}`]);
   });
 
-  /** A registry with its token server, asked by nobody in particular. */
+  /** Asks a registry, which has its own token server, without a credential. */
   async function askAnonymously(t: TestContext, challenge: string, token = giving({ "": "t0ken" })) {
     const answers = routes({ "/token": token, "/v2/": behind(challenge, ["Bearer t0ken"]) });
     const { internet, figwasp } = await world(t, { [registry]: answers });
@@ -396,7 +397,7 @@ describe("a token server", () => {
     assert.match(said, /is longer than 131072 bytes$/);
   });
 
-  // Each: a challenge, and the request of the token.
+  // Each row: a challenge, and the token request that it leads to.
   const scope = "scope=repository%3Aapp%3Apull";
   const questions: [string, string, string][] = [
     ["for the challenge's scope", `${bearer},scope="repository:app:pull,push"`, `/token?service=s&${scope}%2Cpush`],
@@ -483,7 +484,7 @@ describe("a token server", () => {
     assert.equal(said.match(/not sent, since [^ ]+ has refused 3 in this run/g)?.length, 4);
   });
 
-  /** A token server that knows the login, and refuses it all repositories but one. */
+  /** A token server that accepts the login for one repository only. */
   function forbidding(authorization: string, allowed: string): Answer {
     return routes({
       "/token": (request, response) => {
@@ -565,7 +566,7 @@ describe("a token server", () => {
     assert.equal(internet.lines.filter((line) => line.endsWith("GET /token")).length, 2);
   });
 
-  // A registry that finds a token too narrow, and tells which scope it needs.
+  // The challenge of a registry to which the scope of a token is too narrow: it names the scope that it needs.
   const narrow = `${bearer},error="insufficient_scope",scope="repository:app:pull repository:base:pull"`;
   it("is asked for the wanted scope where the registry finds a token too narrow", async (t) => {
     const login = plant(t, {}, registry);
@@ -729,12 +730,12 @@ describe("the realm of a challenge", () => {
   interface Case {
     registry: string;
     realm: string;
-    /** As `docker.io/app` where that is not the registry's own host. */
+    /** The image, such as `docker.io/app`, if its name does not begin with the registry's own host. */
     image?: string;
     tokenHosts?: [string, string[]][];
   }
 
-  /** Asks a registry, whose token server also serves who has no login; only with one does the token let anybody in. */
+  /** Asks a registry whose token server gives tokens with and without a login; only one with a login gives access. */
   async function exchange(
     t: TestContext,
     { registry: host, realm, image: name = `${host}/app`, tokenHosts }: Case,
@@ -914,7 +915,7 @@ describe("the realm of a challenge", () => {
     });
   }
 
-  // Each: the registry's address, its token server's, and where the latter is.
+  // Each row: the address of the registry, that of its token server, and the kind of the second.
   const inward: [string, string, string][] = [
     ["192.0.2.1", "10.1.2.3", "private"],
     ["192.0.2.1", "127.0.0.1", "loopback"],
@@ -954,7 +955,7 @@ describe("the realm of a challenge", () => {
 });
 
 describe("the host of a credential", () => {
-  // Each: a key, an image for which it is not.
+  // Each row: a key, and an image that it does not match.
   const strangers: [string, string][] = [
     ["registry.example.com", "registry.example.com.evil.test/app"],
     ["ghcr.io", "evilghcr.io/app"],
@@ -1054,7 +1055,7 @@ describe("Registry.visits", () => {
   const elsewhere = `Bearer realm="https://${tokens}/token",service="s"`;
   const unrelated = 'Bearer realm="https://tokens.example.net/token",service="s"';
 
-  /** What is told of a host that asks in one way and takes some logins, to somebody who has others. */
+  /** Asks a host by a challenge: the pods have `has` logins, and the host takes the one at `takes`. Gives the visit. */
   async function met(t: TestContext, challenge: string, { has = 0, takes = -1, anybody = false } = {}) {
     const logins = Array.from({ length: has }, () => plant(t, {}, registry, tokens));
     const token = plantToken(t, registry, tokens, "tokens.example.net");
@@ -1082,7 +1083,7 @@ describe("Registry.visits", () => {
   }
   const key = (number: number) => `key "${registry}" of Secret shop/pull-${number}`;
 
-  // Each: how it asks, what the pods have and what it takes, and what is told.
+  // Each row: the challenge, what the pods have and what the host takes, and what figwasp reports.
   const visits: [string, string, Parameters<typeof met>[2], string][] = [
     [
       "takes the only one",

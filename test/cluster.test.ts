@@ -94,7 +94,7 @@ describe("connectCluster()", () => {
     useKubeconfig(t, `${await folderOf(t, { kubeconfig: kubeconfigFor(stub.host) })}/kubeconfig`);
     const given = { kubeconfig: undefined, context: undefined, fieldManager: "figwasp", restartAnnotation: "r" };
     const cluster = await connectCluster(boundFetch(fetch, 1000, new AbortController().signal), given);
-    // Together they take longer than a deadline.
+    // Together the requests take longer than the deadline of one.
     const asked = Array.from({ length: 30 }, () =>
       cluster.getWorkload({ kind: "deployment", namespace: "shop", name: "api" }),
     );

@@ -11,9 +11,9 @@ import { folderOf } from "./support/registry.ts";
 import type { Stub } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";
 
-// What a run costs in requests, connections and what it loads; bench/ measures the rest.
+// The cost of a run in requests, connections and loaded modules; bench/ measures CPU and memory.
 
-/** A cluster and its registries over TLS, and what leads there. */
+/** A cluster and its registries over TLS, and a folder with a kubeconfig and the hosts folder for them. */
 async function aCrowd(t: TestContext, size: Size) {
   const authority = await newAuthority("a CA");
   const { cert: ca } = authority;
@@ -44,7 +44,7 @@ function nameOf({ host }: Stub): string {
   return host.replace("127.0.0.1", "localhost");
 }
 
-/** `GET pods` of `GET /api/v1/namespaces/shop-0/pods`, how often. */
+/** Counts requests by method and resource: `GET /api/v1/namespaces/shop-0/pods` as `GET pods`. */
 function countLines(stubs: Stub[]): Record<string, number> {
   const lines = stubs.flatMap((stub) =>
     stub.lines().map((line) => line.replace(/ \/.*\/(?=[a-z]+$)| \/(?=token$)/, " ")),
@@ -69,8 +69,8 @@ const sizes: [number, string, Record<string, number>][] = [
   [
     10_000,
     "-A",
-    // Pages of 500: of 1 600 Deployments four; of the 1 100 ReplicaSets in each of 16 namespaces three, of as many
-    // ControllerRevisions of the DaemonSets in two others three as well; of the 500 pods in each of 20 one.
+    // Pages of 500 objects. 1 600 Deployments: 4 pages. 1 100 ReplicaSets in each of 16 namespaces: 3 pages each.
+    // 1 100 ControllerRevisions of DaemonSets in each of 2 other namespaces: 3 each. 500 pods in each of 20: 1 each.
     {
       "GET deployments": 4,
       "GET statefulsets": 1,
@@ -98,7 +98,7 @@ describe("a run in which nothing changed", () => {
       assert.equal(await main([what, "--kubeconfig", `${folder}/kubeconfig`], env, outside), 0, lines.at(-1));
       if (pods > 1) assert.equal(lines.at(-1), `${size.workloads} workloads: ${size.workloads} current`);
       assert.deepEqual(countLines([api]), reads);
-      // The first HEADs to a registry, of four workloads at once, are answered with a challenge; then it is known.
+      // The first HEADs, up to four at once for a registry, are answered with a challenge. Later ones have a token.
       const { "GET token": tokens, ...heads } = countLines(registries);
       const asked = Object.values(heads).reduce((sum, count) => sum + count, 0);
       assert.equal(tokens, size.images);

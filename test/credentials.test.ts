@@ -13,7 +13,7 @@ interface Row {
 }
 
 describe("matchingKeys()", async () => {
-  // Results of the kubelet's own keyring (k8s.io/kubernetes v1.34.3, pkg/credentialprovider).
+  // Expected results, produced by the kubelet's own keyring (k8s.io/kubernetes v1.34.3, pkg/credentialprovider).
   const rows = JSON.parse(await readFile(new URL("keyring.json", import.meta.url), "utf8")) as Row[];
 
   for (const { keys, image, tried } of rows) {

@@ -9,13 +9,13 @@ import { folderOf } from "./support/registry.ts";
 const base64 = (text: string) => Buffer.from(text).toString("base64");
 const parse = (entry: unknown) => parseDockerConfig(Buffer.from(JSON.stringify({ auths: { "reg.example": entry } })));
 
-/** What an entry becomes: `user:password`, or nothing. */
+/** The login that an entry is parsed to, as `user:password`; undefined if it has none. */
 function loginOf(entry: unknown): string | undefined {
   const [login] = parse(entry);
   return login?.credential && Buffer.from(login.credential.basic, "base64").toString("utf8");
 }
 
-/** The message of what is thrown; the end of the test finds planted passwords in it. */
+/** The message of the error. At the end of the test it is searched for planted passwords. */
 function refusalOf(t: TestContext, work: () => unknown): string {
   try {
     work();
@@ -27,7 +27,7 @@ function refusalOf(t: TestContext, work: () => unknown): string {
 }
 
 describe("parseDockerConfig()", () => {
-  // As the kubelet reads a Secret: each entry, and whose it is.
+  // Each row: an entry, and the login that the kubelet reads from it.
   const rows: [string, unknown, string | undefined][] = [
     ["auth", { auth: base64("user:word") }, "user:word"],
     ["username and password", { username: "user", password: "word" }, "user:word"],
@@ -64,7 +64,7 @@ describe("parseDockerConfig()", () => {
     assert.deepEqual(login, { key: "reg.example", credential: { basic: base64("a:b") } });
   });
 
-  // Each: what is wrong with an entry that holds a password, and what is said of it.
+  // Each row: what is wrong with an entry that contains a password, and the message.
   const wrong: [string, (auth: string) => unknown, RegExp][] = [
     ["a blank before", (auth) => ({ auth: ` ${auth}` }), /^its entry "reg.example" has an "auth" that is not base64$/],
     ["a blank after", (auth) => ({ auth: `${auth} ` }), /has an "auth" that is not base64$/],

@@ -6,7 +6,7 @@ import { format, resolveConfig } from "prettier";
 import { settingsTable } from "../lib/command/config.ts";
 import { pages } from "./support/pages.ts";
 
-/** The links of a page to files of this repository, and to headings in them. */
+/** The links of a page to files in this repository and to headings in them. */
 async function linksOf(page: string): Promise<{ text: string; file: string; anchor: string | undefined }[]> {
   const links = [...(await readFile(page, "utf8")).matchAll(/\[([^\]]+)\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)/g)];
   return links.map(([, text = "", target = "", anchor]) => ({
@@ -16,7 +16,7 @@ async function linksOf(page: string): Promise<{ text: string; file: string; anch
   }));
 }
 
-/** As GitHub names them. */
+/** The anchors of a page's headings, as GitHub generates them. */
 async function anchorsOf(page: string): Promise<string[]> {
   const headings = [...(await readFile(page, "utf8")).matchAll(/^#+ (.*)$/gm)];
   return headings.map(([, heading = ""]) =>

@@ -9,7 +9,7 @@ import { verdicts } from "./support/cluster.ts";
 const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
 const image = "ghcr.io/acme/api:1.2";
 
-/** What is found beside an image that is well, and what there is to do. */
+/** What the doctor reports besides one image without a problem, and its advice. */
 function tell(diagnosis: Partial<Diagnosis>): { found: string[]; advice: string[]; isWell: boolean } {
   const container = { name: "app", image, verdict: verdicts.current, podCount: 1 };
   const well: Finding = { subject, verdict: { kind: "current" }, containers: [container] };

@@ -25,7 +25,7 @@ const keyring = { sources: [[login]], looked: [] };
 
 type Files = Record<string, string>;
 
-/** Resolves the image where registry.example is a stub that speaks https; gives the registry for its notes. */
+/** Resolves the image with a stub over https as registry.example. Returns the Registry, which has the notes. */
 async function resolveAt(t: TestContext, stub: Stub, files: Files) {
   const fetch = leadTo({ "https://registry.example": `https://${stub.host}` });
   const registry = await openRegistry(t, { files, fetch });
@@ -33,7 +33,7 @@ async function resolveAt(t: TestContext, stub: Stub, files: Files) {
   return registry;
 }
 
-/** The folder of registry.example, with the CA of the stubs. */
+/** The files in the hosts folder of registry.example, with the stubs' CA. */
 function folder(toml: string, files: Files = {}): Files {
   const all: Files = { "hosts.toml": toml, "company.crt": authority.cert, ...files };
   return Object.fromEntries(Object.entries(all).map(([name, text]) => [`registry.example/${name}`, text]));
@@ -145,13 +145,13 @@ describe("the CA of a registry", () => {
   }
 });
 
-// OpenSSL's variables stand for /etc/ssl here; macOS and Windows have a store of another kind.
+// The tests set OpenSSL's variables instead of changing /etc/ssl. macOS and Windows have another kind of trust store.
 const skip = process.platform !== "linux" && "needs a trust store in files";
 
 describe("the system's trust store", { skip }, () => {
   const script = join(import.meta.dirname, "support/fetch-once.ts");
 
-  // Node reads it once, so that each of these is a process of its own.
+  // Node reads the trust store once per process, so each test starts a process of its own.
   async function fetchOnce(t: TestContext, env: (folder: string) => Record<string, string>): Promise<string> {
     const stub = await serveTls(t, onLoopback, answer);
     const trusted = await folderOf(t, { "ca.pem": authority.cert });

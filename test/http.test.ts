@@ -34,7 +34,7 @@ describe("fetch()", () => {
     const ask = (method: string, status: number) => fetch(`http://${stub.host}/${status}`, { method, agents });
     await ask("HEAD", 200);
     await ask("HEAD", 401);
-    // Of what is no success nobody has to read the body.
+    // The caller need not read the body of an answer other than success for the connection to be reused.
     for (const status of [307, 401, 429, 503]) await ask("GET", status);
     assert.equal(await textOf(await ask("GET", 200)), "said");
     await ask("GET", 404);

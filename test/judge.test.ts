@@ -44,7 +44,7 @@ function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acm
 describe("judgeContainer()", () => {
   const pinned = `ghcr.io/acme/api:1.2@${digestOf("old")}`;
   const rows: [string, ContainerFacts, ContainerVerdict["kind"], RegExp?][] = [
-    // Each row of the table of container verdicts.
+    // One row for each row in the table of container verdicts.
     ["the tag's digest", facts([[running("new")]], resolved()), "current"],
     ["an image of the tag's index", facts([[running("amd64")]], resolved({ amd64: "same" })), "current"],
     ["the config of one of its images", facts([[imageId("c")]], resolved({ c: "same" })), "current"],
@@ -72,7 +72,7 @@ describe("judgeContainer()", () => {
     ],
     ["pull policy IfNotPresent", facts([[running("old"), "IfNotPresent"]], resolved()), "skipped", /set it to Always/],
     ["pull policy Never", facts([[running("old"), "Never"]], resolved()), "skipped", /imagePullPolicy is Never/],
-    // The worst of several pods.
+    // If the pods differ, the most severe verdict counts.
     ["outdated beside unknown", facts([[notStarted], [running("old")]], resolved()), "outdated"],
     ["outdated beside current", facts([[running("new")], [running("old")]], resolved()), "outdated"],
     ["unknown beside current", facts([[running("new")], [notStarted]], resolved()), "unknown"],

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { type Ending, heard, leaksOf, plant, plantText, type Witness, witnessOf } from "./support/leaks.ts";
 import type { Stub } from "./support/serve.ts";
 
-/** A test of its own, whose end can be awaited. */
+/** A stand-in for a test, with a way to run its `after` hooks and await them. */
 function aTest(): { t: Ending; end: () => Promise<void> } {
   const hooks: (() => unknown)[] = [];
   const t = { after: (hook: () => unknown) => void hooks.push(hook) } as unknown as Ending;

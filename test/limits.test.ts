@@ -16,7 +16,7 @@ function refuse(status: number, headers: Record<string, string> = {}): Answer {
   return (_request, response) => void response.writeHead(status, headers).end();
 }
 
-/** Answers in this order, and with the digest when all are used up. */
+/** Gives these answers in order, and then the digest. */
 function inOrder(...answers: Answer[]): Answer {
   return (request, response) => (answers.shift() ?? answer)(request, response);
 }
@@ -63,7 +63,7 @@ describe("a host whose trouble may pass", () => {
     });
   }
 
-  /** Counts the attempts, of which not all reach a server. */
+  /** Counts the attempts, also those that reach no server. */
   function counting(inner: Fetch): { fetch: Fetch; count: () => number } {
     let count = 0;
     return { fetch: (url, init) => (count++, inner(url, init)), count: () => count };
@@ -96,7 +96,7 @@ describe("a host whose trouble may pass", () => {
     const fetch: Fetch = (url, init) => (times.push(performance.now()), realFetch(url, init));
     await assert.rejects((await openRegistry(t, { fetch, delayMs: 40 })).resolve(at(stub)), /503/);
     const [first = 0, second = 0, third = 0] = times;
-    // 40 ms and 120 ms, each from a half of it on, so that many who are refused at once do not come back at once.
+    // Waits of 40 ms and 120 ms, each at least half as long: the random part keeps many clients from retrying at once.
     assert(second - first >= 19 && third - second >= 59, times.join());
   });
 
@@ -145,7 +145,7 @@ describe("a host that says when to ask again", () => {
     const stub = await serve(t, inOrder(refuse(503, { "retry-after": "10" })));
     const registry = await openRegistry(t, { signal: run.signal });
     const resolved = assert.rejects(registry.resolve(at(stub)), /was ended: enough$/);
-    // Without the wait, the second try comes within two milliseconds.
+    // Without the wait, the second try would follow within two milliseconds.
     await sleep(100);
     run.abort(new Error("enough"));
     await resolved;

@@ -35,29 +35,29 @@ const env = { FIGWASP_TARGET_DEPLOYMENT: "api" };
 interface Scene {
   workload?: Partial<Workload>;
   pods?: Pod[];
-  /** How the rollout is at each look after the PATCH; the last one stays. */
+  /** The state of the rollout at each read after the PATCH; later reads repeat the last one. */
   rollouts?: Workload["rollout"][];
-  /** After the PATCH. */
+  /** The pods after the PATCH. */
   newPods?: Pod[];
-  /** What is in the cluster besides, for a selector to find. */
+  /** Further workloads in the cluster, which a selector finds. */
   listed?: Partial<Record<Kind, () => Partial<Workload>[]>>;
-  /** By name; others are not there. */
+  /** By name; no other Secret exists. */
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
   /** Annotations that something takes out again. */
   lost?: string[];
   onPods?: () => void;
-  /** At each look at the workload after the PATCH. */
+  /** Called at each read of the workload after the PATCH. */
   onRead?: () => void;
   onEvent?: () => void;
-  /** `verb resource` of what a SelfSubjectAccessReview denies. */
+  /** The rights that a SelfSubjectAccessReview denies, as `verb resource`. */
   denied?: string[];
   argv?: string[];
   env?: Record<string, string>;
-  /** By name of the workload; those of `pods` where it is not there. */
+  /** By name of the workload; a workload that is not in it has those of `pods`. */
   podsOf?: Record<string, Pod[] | Error>;
   terminal?: Terminal;
-  /** The test that has planted credentials, which finds them in what is printed and written. */
+  /** A test that planted credentials: at its end, all that was printed and written is searched for them. */
   t?: TestContext;
 }
 
@@ -70,10 +70,10 @@ interface Outcome {
   lists: string[];
   /** Names of the workloads whose pods were read. */
   podReads: string[];
-  /** `namespace/name` of those that were asked for. */
+  /** The Secrets that were read, as `namespace/name`. */
   secrets: string[];
   events: WorkloadEvent[];
-  /** What is left for `kubectl describe` of figwasp's own pod. */
+  /** The termination message, which `kubectl describe` shows of figwasp's own pod. */
   message: string;
 }
 
@@ -165,7 +165,7 @@ async function run({
   return outcome;
 }
 
-/** A registry whose `app:latest` is an image of this word, and a workload of that image. */
+/** A registry with an image `app:latest` that is named by this word, and a workload with that image. */
 async function aRegistry(t: TestContext, word: string): Promise<{ stub: StubRegistry; workload: Partial<Workload> }> {
   const stub = await serveRegistry(t);
   stub.manifests.set("latest", imageOf(word));
@@ -863,7 +863,7 @@ describe("main()", () => {
       underWay--;
       await holding()(request, response);
     };
-    // A registry each, so that none of them keeps the others waiting.
+    // Each workload has a registry of its own, so that none waits for another's request.
     const stubs = await Promise.all(Array.from({ length: 8 }, () => serve(t, answers)));
     const listed = {
       deployment: () =>
@@ -1024,7 +1024,7 @@ describe("main() and many workloads", () => {
 describe("main() and the Secrets that pods name", () => {
   const basic = 'Basic realm="r"';
 
-  /** What a Secret holds: logins by key. */
+  /** The docker config of a Secret, from logins by key. */
   const configOf = (logins: Record<string, Login>) => {
     const auths = Object.entries(logins).map(([key, { user, password }]) => [key, { username: user, password }]);
     return JSON.stringify({ auths: Object.fromEntries(auths) as object });
@@ -1034,7 +1034,7 @@ describe("main() and the Secrets that pods name", () => {
   };
   const naming = (pod: Pod, ...pullSecrets: string[]): Pod => ({ ...pod, pullSecrets });
 
-  /** A registry that lets these logins in, and a workload that is outdated there. */
+  /** A registry that accepts these logins, and an outdated workload with an image in it. */
   async function aPrivateRegistry(t: TestContext, ...logins: Login[]) {
     const stub = await serve(
       t,
@@ -1179,7 +1179,7 @@ describe("main() and the Secrets that pods name", () => {
     });
   }
 
-  // What the kubelet passes over: each Secret, and the note.
+  // Each row: a Secret that the kubelet ignores, and figwasp's note.
   const passedOver: [string, (() => Secret) | undefined, string][] = [
     ["is not there", undefined, "Secret shop/pull is not there"],
     [
@@ -1334,7 +1334,7 @@ describe("node figwasp.ts", () => {
   }
 
   function startProgram([program = "", ...args]: string[], variables: Record<string, string>) {
-    // Nothing of this machine's own: no kubeconfig, no home that holds one.
+    // The environment excludes this machine's own kubeconfig and home folder.
     const child = spawn(program, args, { env: { HOME: "/nowhere", ...variables } });
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
@@ -1377,7 +1377,7 @@ describe("node figwasp.ts", () => {
     assert.equal(stub.requests.length, 3);
   });
 
-  /** One that has said more than a pipe holds, to a reader that has taken nothing yet. */
+  /** Starts a figwasp that has printed more than a pipe buffers, to a reader that has not read anything yet. */
   async function startUnread(t: TestContext) {
     const stub = await serveApi(t, {});
     const names = Array.from({ length: 900 }, (_, at) => `${"long".repeat(60)}-${at}`);
@@ -1431,7 +1431,7 @@ describe("node figwasp.ts", () => {
   });
 
   describe("on a terminal", { skip: !existsSync("/usr/bin/script") }, () => {
-    // Longer than a person waits without being told what goes on.
+    // The run lasts long enough for figwasp to show its progress.
     const onTerminal = async (t: TestContext, variables: Record<string, string>): Promise<string> => {
       const stub = await serve(t, () => {});
       const KUBECONFIG = await kubeconfigOf(t, stub.host);

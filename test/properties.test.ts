@@ -12,13 +12,13 @@ import { parseRetryAfter } from "../lib/registry/limits.ts";
 import { oneLine, parseGoDuration } from "../lib/text.ts";
 import { attempt, hex, now, type Parser, parsers } from "./support/parsers.ts";
 
-// What fails prints its seed and its path. SEED=2 RUNS=10000 looks elsewhere, and for longer.
+// A failing property prints its seed and path. SEED=2 RUNS=10000 tries other values, and more of them.
 fc.configureGlobal({
   seed: Number(process.env["SEED"] ?? 1),
   numRuns: Number(process.env["RUNS"] ?? 500),
 });
 
-// First, and in a process that can be killed: what hangs here would hang the run.
+// This runs first, in a process that can be killed: a parser that hangs would otherwise hang the test run.
 const trouble = await tryLongTexts();
 
 async function tryLongTexts(): Promise<string | undefined> {
@@ -33,7 +33,7 @@ async function tryLongTexts(): Promise<string | undefined> {
   }
 }
 
-/** Holds for all values of some arbitraries. */
+/** Checks a property for all values of some arbitraries. */
 function forAll<Values extends [unknown, ...unknown[]]>(
   arbitraries: { [At in keyof Values]: fc.Arbitrary<Values[At]> },
   check: (...values: Values) => void,
@@ -42,7 +42,7 @@ function forAll<Values extends [unknown, ...unknown[]]>(
   fc.assert(fc.property(...arbitraries, check));
 }
 
-/** A text of pieces that fit somewhere in a grammar. */
+/** A text that is put together from pieces of a grammar. */
 function textOfPieces(pieces: string[]): fc.Arbitrary<string> {
   return fc.array(fc.constantFrom(...pieces), { maxLength: 12 }).map((parts) => parts.join(""));
 }
@@ -176,7 +176,7 @@ describe("parseChallenges(), of any list", () => {
     return { scheme, params: Object.fromEntries(pairs) };
   });
   const list = fc.array(challenge, { maxLength: 4 });
-  // Each way that RFC 9110 leaves to write the same.
+  // Writes a list in each of the ways that RFC 9110 allows.
   const isToken = (text: string) => /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text);
   const write = (challenges: Challenge[], choose: (max: number) => number) => {
     const pick = (...texts: string[]) => texts[choose(texts.length - 1)] ?? "";
@@ -289,7 +289,7 @@ describe("matchingKeys(), of any keys", () => {
     .map(([registry, parts]) => `${registry}/${parts.join("/")}`);
 
   it("gives keys that are there, each once, and in the same order however they stand", () => {
-    // Those that come to the same, such as `a` and `https://a/`, are tried in the order in which they stand.
+    // Equivalent keys, such as `a` and `https://a/`, are tried in the order in which they are listed.
     const bare = (text: string) => {
       const [named = ""] = text.replace(/^https?:\/\/|^user:word@/, "").split(/[?#]/);
       return named.replace(/\/v[12](?=\/)/, "").replace(/^([^/]*)\/$/, "$1");
@@ -371,7 +371,7 @@ describe("matchingKeys(), of any keys", () => {
   });
 
   it("matches a glob label by label, as a slow comparison does", () => {
-    // One character at a time, and both ways at each `*`.
+    // Compares one character at a time, and at each `*` tries both to end it and to extend it.
     const matches = (glob: string, text: string): boolean => {
       if (glob === "") return text === "";
       if (glob[0] !== "*") return glob[0] === text[0] && matches(glob.slice(1), text.slice(1));
@@ -414,7 +414,7 @@ describe("parseGoDuration(), of any parts", () => {
     const part = fc.tuple(fc.nat({ max: 100_000 }), fc.option(fc.stringMatching(/^[0-9]{0,9}$/)), unit);
     forAll([fc.array(part, { minLength: 1, maxLength: 6 })], (parts) => {
       const text = parts.map(([whole, rest, of]) => `${whole}${rest === null ? "" : `.${rest}`}${of}`).join("");
-      // In 1e-9 ns, and so without loss.
+      // In units of 1e-9 ns, so that the sum is exact.
       const sum = parts.reduce((all, [whole, rest, of]) => {
         return all + BigInt(`${whole}${(rest ?? "").padEnd(9, "0")}`) * (units[of] ?? 0n);
       }, 0n);
@@ -441,7 +441,7 @@ describe("parseGoDuration(), of any parts", () => {
 
 describe("parseAddress(), of any parts", () => {
   const base = "https://reg.io/v2/";
-  // An "@" is refused there as well: where a host ends is what parsers differ about.
+  // parseAddress() also refuses an "@" in the path, since parsers differ on where the host then ends.
   const webPath = fc.webPath().filter((text) => !text.includes("@"));
   const target = fc.tuple(fc.constantFrom("https", "http"), name, port, webPath, fc.webQueryParameters());
 

@@ -1,4 +1,4 @@
-/** How the registries that people use differ from the specifications and from each other. */
+/** How widely used registries differ from the specifications and from each other. */
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
@@ -8,31 +8,31 @@ import { digestOf, noKeys, openRegistry } from "./support/registry.ts";
 import type { Answer } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";
 
-/** What a profile is made with: nobody's login and token where it needs none. */
+/** What a profile can use for its servers. */
 interface Given {
   login: Login;
-  /** What the registry is sent: the login's header, or the token's. */
+  /** The Authorization header that the registry expects: that of the login, or that of the token. */
   authorization: string;
   token: string;
 }
 
 interface Profile {
   image: string;
-  /** Where `login` may be seen, the registry first; it stands under the first one's name, or under `key`. */
+  /** The hosts that may receive `login`, the registry first. Its key in the Secret is the first host, or `key`. */
   seenBy?: string[];
   key?: string;
   user?: string;
   password?: string;
   servers: (given: Given) => Record<string, Answer>;
-  /** `NAME METHOD /path` of what is asked, one manifest of another digest included where `isRunningAnother`. */
+  /** The expected requests as `NAME METHOD /path`. With `isRunningAnother` they include a manifest by its digest. */
   lines: string[];
   isRunningAnother?: true;
-  /** What comes of it; the digest where nothing else is said. */
+  /** The expected result; the digest by default. */
   said?: RegExp;
   note?: string;
 }
 
-// With HEAD, token and HEAD, as all registries with a token server are asked.
+// HEAD, token, HEAD: the requests to every registry with a token server.
 const withToken = (registry: string, path: string, tokenServer: string) => [
   `${registry} HEAD /v2/${path}/manifests/latest`,
   tokenServer,
@@ -48,7 +48,7 @@ const withHeaders = (headers: Record<string, string>, answer: Answer): Answer =>
     return answer(request, response);
   };
 };
-/** A token server that takes no POST, as the real one answers it. */
+/** A token server that answers POST with this status, as the real one does. */
 const noPost = (status: number, answer: Answer): Answer => routes({ "POST /": refusing(status), "/": answer });
 
 const hub = {
@@ -518,7 +518,7 @@ describe("figwasp asks the registries as they are", () => {
     assert.equal(internet.lines.filter((line) => line.endsWith("GET /v2/token")).length, 1);
   });
 
-  // Spegel, and pull-through caches: by hosts.toml, in front of the registry.
+  // Spegel and pull-through caches are set in hosts.toml, as mirrors of the registry.
   const mirrored = {
     "docker.io/hosts.toml": '[host."https://mirror.example.org"]\ncapabilities = ["pull", "resolve"]',
   };

@@ -151,7 +151,7 @@ describe("Registry.resolve()", () => {
 
   it("names the address where nothing listens", async (t) => {
     const registry = await openRegistry(t);
-    // Port 4 of loopback: nobody's, and not one that fetch refuses to ask.
+    // Nothing listens on port 4 of loopback, and fetch does not refuse this port.
     const message = /^HEAD http:\/\/127.0.0.1:4\/v2\/app\/manifests\/x failed: connect ECONNREFUSED 127.0.0.1:4$/;
     await assert.rejects(registry.resolve(parseReference("127.0.0.1:4/app:x")), { message });
   });
@@ -271,7 +271,7 @@ describe("Registry and its hosts folder", () => {
     });
   }
 
-  // What would be asked shows in the error: nobody answers at these names, or at port 4.
+  // The error shows which URL was requested: nothing answers at these names or at port 4.
   const schemes: [string, string][] = [
     ["127.0.0.1:4/app", "http://127.0.0.1:4/v2/app"],
     ["127.8.8.8:4/app", "http://127.8.8.8:4/v2/app"],
@@ -354,7 +354,7 @@ describe("lookUp()", () => {
     assert.equal(stub.requests.length, 3);
   });
 
-  // Each: what the pods run, what the tag points to now, and whether that is the same image.
+  // Each row: what the pods run, what the tag points to now, and whether it is the same image.
   const amd = { os: "linux", architecture: "amd64" };
   const arm = { os: "linux", architecture: "arm64" };
   const attestation = { os: "unknown", architecture: "unknown" };
@@ -676,14 +676,14 @@ describe("Registry.releaseOf()", () => {
   const labelled = (...names: Parameters<typeof callIt>) => imageWith({ config: { Labels: callIt(...names) } });
   const ours = { version: "1.4.2", revision: "3f2c1ab" };
 
-  /** Resolves the tag of an image where a pod runs another one, then asks what its owner calls it. */
+  /** Resolves the tag of an image while a pod runs another digest, then reads the version and the revision. */
   async function releaseOf(registry: Registry, image: string, keyring = noKeys) {
     const lookup = await lookUp(registry, image, { running: [running("old")], keyring });
     assert(lookup.kind === "resolved", lookup.kind === "failed" ? lookup.error.message : "");
     return registry.releaseOf(parseReference(image), lookup.digest);
   }
 
-  /** A registry whose `app:latest` is this image. */
+  /** A registry with this image as `app:latest`. */
   async function holding(t: TestContext, { image, blob }: ReturnType<typeof imageWith>) {
     const stub = await serveRegistry(t);
     const digest = stub.put("latest", image);
@@ -738,7 +738,7 @@ describe("Registry.releaseOf()", () => {
     assert.equal(stub.lines().at(-1), `GET /v2/app/manifests/${child}`);
   });
 
-  // What an owner left out, or a registry does not give: each is asked for once.
+  // Each row: what the owner did not set or the registry does not return. figwasp asks for it once.
   const without: [string, (blob: string) => string | undefined, ReturnType<typeof imageWith>?][] = [
     ["the image has no labels", (blob) => blob, imageWith({ config: {} })],
     ["its config is no JSON", (blob) => blob, imageWith("<html>")],

@@ -6,7 +6,7 @@ import { callIt, digestOf } from "./support/registry.ts";
 
 const parse = (value: unknown): Manifest => parseManifest(digestOf("it"), Buffer.from(JSON.stringify(value)));
 
-/** Of an image with these annotations; its config, where it is asked for. */
+/** Finds the release of an image with these annotations; without `config`, reading the config fails the test. */
 function find(annotations: unknown, config?: string): Promise<Release | undefined> {
   const image = parse({ config: { digest: digestOf("config") }, annotations });
   const read = async () => (config === undefined ? assert.fail("the config was asked for") : Buffer.from(config));
@@ -14,7 +14,7 @@ function find(annotations: unknown, config?: string): Promise<Release | undefine
 }
 
 describe("findRelease()", () => {
-  // Each: the owner's word, and what is left of it.
+  // Each row: the value that the owner set, and what figwasp reports of it.
   const words: [string, unknown, string | undefined][] = [
     ["a version", "1.4.2", "1.4.2"],
     ["blanks around it", " 1.4.2\n", "1.4.2"],

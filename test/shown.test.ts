@@ -8,8 +8,8 @@ import { openRegistry } from "./support/registry.ts";
 import { runInShop } from "./support/shop.ts";
 import { newAuthority } from "./support/tls.ts";
 
-// What the pages show is run, or read by what would read it: where a command or a block is added of which that is not
-// so, a test fails that names it, and says what is needed.
+// Every command and every block on the pages is run, or is parsed by the code that would read it. If somebody adds one that
+// no test covers, a test here fails, names it, and says what is needed.
 
 const { scripts } = JSON.parse(await readFile("package.json", "utf8")) as { scripts: Record<string, string> };
 const features = (await readdir("features")).map((file) => readFile(`features/${file}`, "utf8"));
@@ -25,10 +25,10 @@ function argumentsOf(command: string): string[] {
     .filter((word) => word !== "");
 }
 
-// What is verified there is made by a release, in other places than this.
+// These commands verify a release, whose files exist only outside this repository.
 const ofRelease = /^(?:version=|cosign |gh |sha256sum |docker buildx imagetools )/;
 
-/** Throws Error where nothing would notice that a command is wrong. */
+/** Throws Error if no test would find a mistake in the command. */
 async function check({ text: line, page, section }: Command): Promise<void> {
   if (section === "Verify a release" && ofRelease.test(line)) return;
   for (const part of line.split(/ +(?:&&|\|) +/)) {
@@ -48,7 +48,7 @@ async function checkScript(text: string): Promise<void> {
   assert.match((await readFile(file, "utf8")).split("\n")[Number(line) - 1] ?? "", /Scenario:/);
 }
 
-/** What the figwasp of the block before this one prints, with short digests. */
+/** What the figwasp command in the block before this one prints, with short digests. */
 async function outputOf(before: Block | undefined): Promise<string[]> {
   const commands = before?.language === "sh" ? commandsOf(before) : [];
   const command = commands.map(({ text }) => text).findLast((text) => program.test(text));
@@ -69,7 +69,7 @@ async function rewrite({ page, line, lines }: Block, fresh: string[]): Promise<v
 for (const page of pages) {
   const blocks = await readBlocks(page);
 
-  // From the end, since an output that is written anew moves what is below it.
+  // From the end of the page, since rewriting an output moves the lines below it.
   for (const [at, block] of [...blocks.entries()].toReversed()) {
     const { language, lines, line } = block;
     switch (language) {
@@ -115,10 +115,10 @@ for (const file of [...pages, ...manifests.map((name) => `deploy/${name}`)]) {
     for (const span of await readSpans(file)) {
       const { line, text } = span;
       const isFlag = /^--?[a-zA-Z]/.test(text);
-      if (isFlag && file.startsWith("bench/")) continue; // they are the benchmark's own
+      if (isFlag && file.startsWith("bench/")) continue; // the flags of the benchmark
       if (!isFlag && !/^(?:figwasp|npm|npx) | && /.test(text)) continue;
       await check({ ...span, text: isFlag ? `figwasp ${text}` : text }).catch((error: Error) => {
-        // A flag may be named without its value.
+        // The text may name a flag without its value.
         if (!/argument missing/.test(error.message)) throw new Error(`${file}:${line}: ${text}: ${error.message}`);
       });
     }

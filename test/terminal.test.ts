@@ -91,7 +91,7 @@ describe("drawTable()", () => {
     assert(told.length > 2, lines.join("\n"));
     assert(told.every((line) => line.length <= indent + "└ https://ghcr.io/v2/acme/api/manifests/1.2".length));
     assert.equal(told.map((line) => line.trim().replace(/^└ /, "")).join(" "), `${image}, ${reason}`);
-    // As wide as a word is, however narrow the terminal.
+    // A column is at least as wide as its longest word, however narrow the terminal.
     assert(told.some((line) => line.includes("https://ghcr.io/v2/acme/api/manifests/1.2")));
   });
 

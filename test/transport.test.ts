@@ -10,7 +10,7 @@ import { serve } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";
 import { Response } from "undici";
 
-// Addresses that no resolver has to be asked for; those of documentation (RFC 5737) are nobody's.
+// Numeric addresses, so that no name is looked up. RFC 5737 reserves these for documentation.
 const home = "https://203.0.113.7";
 const away = "https://203.0.113.8";
 
@@ -20,7 +20,7 @@ interface Asked {
   agents: unknown;
 }
 
-/** Answers each address with a redirect to another one, or, where there is none, with 200. */
+/** Answers each listed address with a redirect to another one, and any other address with 200. */
 function redirecting(locations: Record<string, string>, status = 307) {
   const asked: Asked[] = [];
   const fetch: Fetch = async (url, { headers = {}, agents }) => {
@@ -355,7 +355,7 @@ describe("readBody()", () => {
     const stub = await serve(t, (_request, response) => {
       const chunk = Buffer.alloc(16 * 1024);
       const write = () => {
-        // The bound of this test: a reader without a limit would fill the memory.
+        // A bound for this test: without it, a reader without a limit would fill the memory.
         while (!response.destroyed && sent < 256 * 1024 * 1024) {
           sent += chunk.length;
           if (!response.write(chunk)) return;
@@ -437,8 +437,8 @@ describe("describeRefusal()", () => {
   });
 });
 
-const csi = "\u009B"; // begins a terminal's commands, as ESC [ does
-const overridden = "\u202E"; // turns the direction of what follows
+const csi = "\u009B"; // starts a terminal control sequence, like ESC [
+const overridden = "\u202E"; // reverses the writing direction of the text after it
 
 describe("oneLine()", () => {
   const rows: [string, string][] = [

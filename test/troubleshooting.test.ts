@@ -4,8 +4,8 @@ import { describe, it } from "node:test";
 import { readConfig } from "../lib/command/config.ts";
 import { textsOf } from "./support/texts.ts";
 
-// The page and the code hold each other: what a heading quotes, the code can say, and what the code can say, the page
-// quotes. A message is any text of four words or more in the source, so that a new one needs its entry and nothing else.
+// The page and the code must agree: each quote in a heading is a text in the source, and each message in the source is
+// quoted on the page. A message is any text of four words or more, so a new one needs only an entry.
 
 const rooms = await readdir("lib", { recursive: true });
 const files = ["figwasp.ts", ...rooms.filter((file) => file.endsWith(".ts")).map((file) => `lib/${file}`)];
@@ -16,7 +16,7 @@ function quotesIn(markdown: string): string[] {
   return [...markdown.matchAll(/`([^`\n]+)`/g)].map(([, quote = ""]) => quote);
 }
 
-// Not paths, addresses or flags.
+// Excludes paths, addresses and flags.
 function wordsOf(text: string): string[] {
   return text.split(" ").filter((word) => /^["'(]?[a-z][a-z'-]*["'),.:;]*$/i.test(word));
 }
@@ -24,10 +24,10 @@ function wordsOf(text: string): string[] {
 const help = readConfig(["--help"], {});
 const helpText = help.kind === "text" ? help.text : "";
 
-// What nobody looks up.
+// Messages that need no entry.
 const others = new Set([
-  "… of … workloads looked at", // how far the run is
-  // Never printed: `main` asks wherever it judges, and `rbac` prints no verdict.
+  "… of … workloads looked at", // the progress of a run
+  // Never printed: `main` asks a registry whenever it judges, and `rbac` prints no verdict.
   "the registry was not asked",
   "no registry was asked",
 ]);
@@ -39,7 +39,7 @@ function isMessage(text: string): boolean {
 
 describe("docs/troubleshooting.md", () => {
   it("quotes what the code can say", () => {
-    // A heading, and the sentence `Also: …` that may follow it.
+    // A heading, and the sentence `Also: …` if one follows it.
     const headings = page.match(/^(?:### .*|Also:(?:[^`.]|`[^`]*`)*)/gm) ?? [];
     const unknown = headings.flatMap(quotesIn).filter((quote) => !texts.some((text) => text.includes(quote)));
     assert.deepEqual(unknown, []);

@@ -53,7 +53,7 @@ describe(".ci/release-notes", () => {
     inCode?: string;
   }
 
-  /** Runs it in a repository of that version. */
+  /** Runs the workflow's script in a repository with these versions. */
   async function notesOf(t: TestContext, tag: string, versions: Versions = {}): Promise<string> {
     const { inPackage = "3.1.0", inCode = inPackage } = versions;
     const folder = await mkdtemp(join(tmpdir(), "figwasp-release-"));

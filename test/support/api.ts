@@ -2,7 +2,7 @@ import { type Ending, witnessOf } from "./leaks.ts";
 import { folderOf } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
 
-/** A kubeconfig for an API server that speaks plain http on loopback. */
+/** A kubeconfig for an API server on loopback over plain http. */
 export function kubeconfigFor(host: string): string {
   return JSON.stringify({
     "current-context": "stub",
@@ -14,8 +14,8 @@ export function kubeconfigFor(host: string): string {
 
 type Answer = object | ((path: string) => object);
 
-/** An API server that answers by `METHOD /path`; anything else is a 404 with a Status. KUBECONFIG is set to it
- *  for the time of the test. An answer with a `code` is a Status. */
+/** An API server with an answer for each `METHOD /path`; it answers anything else with 404 and a Status. An answer
+ *  with a `code` is a Status. KUBECONFIG leads to the server until the test ends. */
 export async function serveApi(t: Ending, answers: Record<string, Answer>): Promise<Stub> {
   const stub = await serve(t, ({ method, path }, response) => {
     const answer = answers[`${method} ${path.split("?")[0]}`];
@@ -28,7 +28,7 @@ export async function serveApi(t: Ending, answers: Record<string, Answer>): Prom
   return stub;
 }
 
-/** Sets KUBECONFIG for the time of the test. */
+/** Sets KUBECONFIG until the test ends. */
 export function useKubeconfig(t: Ending, file: string): void {
   const before = process.env["KUBECONFIG"];
   process.env["KUBECONFIG"] = file;

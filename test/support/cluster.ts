@@ -3,7 +3,7 @@ import type { OwnedObjects } from "../../lib/kubernetes/owned-objects.ts";
 import type { ContainerVerdict } from "../../lib/verdicts.ts";
 import { digestOf } from "./registry.ts";
 
-/** A Deployment of one container, `app`, that has settled on its second revision. */
+/** A Deployment with one container, `app`, whose rollout to its second revision is complete. */
 export function aWorkload(changes: Partial<Workload> = {}): Workload {
   return {
     kind: "deployment",
@@ -27,7 +27,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
   };
 }
 
-/** A running pod of the second revision; its image is told apart by a word. */
+/** A running pod of the second revision; a word identifies its image. */
 export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Pod {
   const imageID = word === "" ? "" : `ghcr.io/acme/api@${digestOf(word)}`;
   return {

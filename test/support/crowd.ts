@@ -1,5 +1,5 @@
-/** A cluster of a settable size, and the registries of its images, as a large one really is: objects with all that the
- *  API server adds, ten ReplicaSets from before each Deployment's newest. Nothing in it is outdated. */
+/** A realistic cluster of a given size, and the registries of its images. Objects have every field that the API server
+ *  adds, and each Deployment has ten older ReplicaSets. Nothing in the cluster is outdated. */
 import { giving, routes } from "./doors.ts";
 import { digestOf, types } from "./registry.ts";
 import type { Answer } from "./serve.ts";
@@ -12,7 +12,7 @@ export interface Size {
   registries: number;
 }
 
-/** 10 000 pods are those of 2 000 workloads in 20 namespaces, with 400 images from 5 registries. */
+/** For 10 000 pods: 2 000 workloads in 20 namespaces, with 400 images from 5 registries. */
 export function sizeOf(pods: number): Size {
   const share = (of: number) => Math.ceil(pods / of);
   return { pods, workloads: share(5), namespaces: share(500), images: share(25), registries: share(2000) };
@@ -38,7 +38,7 @@ interface Listed {
 type Made = { resource: string; object: { metadata: Metadata } };
 type Metadata = { namespace: string; name: string; labels: Record<string, string> };
 
-/** An API server that knows all of them, and answers lists in pages; the images are those of the registries in turn. */
+/** An API server with all these objects, which answers lists in pages. The images are spread over the registries. */
 export function crowd(size: Size, registries: string[]): Answer {
   const numbers = Array.from({ length: size.workloads }, (_each, number) => number);
   const all = numbers.flatMap((number) => workloadOf(number, size, registries)).map(toListed);
@@ -58,7 +58,7 @@ export function crowd(size: Size, registries: string[]): Answer {
   };
 }
 
-// As the API server does, for an object by itself and for a list, and not within a list.
+// Like the API server: a single object and a list have these fields, an object within a list does not.
 function typed(kind: string, apiVersion: string, json: string): string {
   return JSON.stringify({ kind, apiVersion }).slice(0, -1) + json.replace("{", ",");
 }
@@ -78,14 +78,14 @@ function isTrue(term: string, labels: Record<string, string>): boolean {
   return labels[key] === value;
 }
 
-/** A registry that gives each image to everybody with a token, as most public ones do, and a token to everybody. */
+/** A registry that serves each image only with a token and gives a token to everybody, as most public ones do. */
 export function publicRegistry(): Answer {
   const images: Answer = ({ path }, response) => {
     const [, repository = ""] = /^\/v2\/(.*)\/manifests\//.exec(path) ?? [];
     const headers = { "content-type": types.index, "content-length": 1024 };
     response.writeHead(200, { ...headers, "docker-content-digest": digestOf(repository) }).end();
   };
-  // With a length also where the body is left out, as registries have it: a client may end the connection otherwise.
+  // With a Content-Length also without a body, as registries send it: otherwise a client may end the connection.
   const challenge: Answer = ({ headers: { host } }, response) => {
     const realm = `Bearer realm="https://${host}/token",service="crowd"`;
     response.writeHead(401, { "www-authenticate": realm, "content-length": 0 }).end();
@@ -96,7 +96,7 @@ export function publicRegistry(): Answer {
   });
 }
 
-// A Deployment with its ReplicaSets, or, one in ten each, a StatefulSet or a DaemonSet; and their pods.
+// A Deployment with its ReplicaSets and pods; one workload in ten is a StatefulSet, and one in ten a DaemonSet.
 function workloadOf(number: number, size: Size, registries: string[]): Made[] {
   const kind = ({ 8: "StatefulSet", 9: "DaemonSet" } as const)[number % 10] ?? "Deployment";
   const isDeployment = kind === "Deployment";
@@ -157,7 +157,7 @@ function revisionName({ name }: App, revision = newest): string {
   return `${name}-r${revision}`;
 }
 
-// A ReplicaSet as its metadata, which is all that is asked for; or a ControllerRevision.
+// A ReplicaSet as metadata only, since figwasp asks for no more; or a ControllerRevision.
 function revisionOf(app: App, revision: number) {
   const name = revisionName(app, revision);
   const labels = { ...app.labels, [app.hashLabel]: name };
@@ -222,7 +222,7 @@ function podStatus(app: App) {
   };
 }
 
-// With managedFields, which are a good part of every object that the API server gives.
+// With managedFields, which are a large part of every object that the API server returns.
 function toListed({ resource, object }: Made): Listed {
   const { namespace, name, labels } = object.metadata;
   const manager = { manager: "kube-controller-manager", operation: "Update", time: "2026-11-01T08:00:00Z" };

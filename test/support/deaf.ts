@@ -3,7 +3,7 @@ import { connect } from "node:net";
 import { Worker } from "node:worker_threads";
 import { type Ending, witnessOf } from "./leaks.ts";
 
-// Listens with the shortest queue, and then does nothing at all, so that the system takes no further connection.
+// Listens with the shortest queue and accepts nothing, so that the system refuses further connections.
 const listener = `
   const { parentPort } = require("node:worker_threads");
   const server = require("node:net").createServer();
@@ -13,7 +13,7 @@ const listener = `
   });
 `;
 
-/** `127.0.0.1:PORT`, which answers no attempt to connect, as a host that is down. */
+/** The address `127.0.0.1:PORT` that answers no connection attempt, like a host that is down. */
 export async function serveNobody(t: Ending): Promise<string> {
   const worker = new Worker(listener, { eval: true });
   const [port] = (await once(worker, "message")) as [number];

@@ -1,11 +1,11 @@
-/** What registries and token servers answer, to be put together: `routes({ "/token": …, "/v2/": behind(…) })`. */
+/** Answers of registries and token servers, which can be combined: `routes({ "/token": …, "/v2/": behind(…) })`. */
 import { imageOf, sha256 } from "./registry.ts";
 import type { Answer, Recorded } from "./serve.ts";
 
-/** Of the one image that is in all of these registries. */
+/** The digest of the one image that all of these registries have. */
 export const digest = sha256(imageOf("v1").body);
 
-/** The image under any name and tag, and no other digest; without its digest header for some methods. */
+/** Serves the image under any name and tag, and by no other digest. Some methods can omit the digest header. */
 export function holding({ withoutDigest = [] as string[] } = {}): Answer {
   const { type, body } = imageOf("v1");
   return ({ method, path }, response) => {
@@ -16,7 +16,7 @@ export function holding({ withoutDigest = [] as string[] } = {}): Answer {
   };
 }
 
-/** A status, and what a registry says with it: `refusing(403, "DENIED: no")`. */
+/** Answers with a status and an error of a registry: `refusing(403, "DENIED: no")`. */
 export function refusing(status: number, words = "", headers: Record<string, string | string[]> = {}): Answer {
   const [code = "", message = ""] = words.split(/: (.*)/s);
   const body = words === "" ? "" : JSON.stringify({ errors: [{ code, message }] });
@@ -26,7 +26,7 @@ export function refusing(status: number, words = "", headers: Record<string, str
   };
 }
 
-/** Lets in who sends one of these Authorization headers, and challenges everybody else. */
+/** Accepts requests with one of these Authorization headers, and answers all others with a challenge. */
 export function behind(challenge: string | string[], authorizations: string[], inside = holding()): Answer {
   const outside = refusing(401, "UNAUTHORIZED: authentication required", { "www-authenticate": challenge });
   return (request, response) => {
@@ -35,7 +35,7 @@ export function behind(challenge: string | string[], authorizations: string[], i
   };
 }
 
-/** A token server: a token for each Authorization header that it lets in, an empty one being nobody's. */
+/** A token server with a token for each Authorization header that it accepts; an empty one means no header. */
 export function giving(tokens: Record<string, string>, key = "token"): Answer {
   return (request, response) => {
     const token = tokens[request.headers.authorization ?? ""];
@@ -44,7 +44,7 @@ export function giving(tokens: Record<string, string>, key = "token"): Answer {
   };
 }
 
-/** By the beginning of the path, or of `METHOD /path`; the first that fits answers. */
+/** Answers by the beginning of the path or of `METHOD /path`; the first entry that matches answers. */
 export function routes(table: Record<string, Answer>): Answer {
   return (request, response) => {
     const fits = (start: string) =>
@@ -54,13 +54,13 @@ export function routes(table: Record<string, Answer>): Answer {
   };
 }
 
-/** Each answer once, the last one for ever. */
+/** Gives each answer once, and repeats the last one. */
 export function inTurn(...answers: Answer[]): Answer {
   let at = 0;
   return (request, response) => answers[Math.min(at++, answers.length - 1)]?.(request, response);
 }
 
-/** The query of a request. */
+/** The query of a request's URL. */
 export function queryOf({ path }: Pick<Recorded, "path">): URLSearchParams {
   return new URL(path, "http://stub").searchParams;
 }

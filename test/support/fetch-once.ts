@@ -1,4 +1,4 @@
-// Asks one address as figwasp would with a hosts folder that says nothing of it, and prints what came of it.
+// Requests one address as figwasp does if its hosts folder has no entry for it, and prints the result.
 import { fetch } from "../../lib/http/fetch.ts";
 import { codeOf } from "../../lib/http/transport.ts";
 import { Hosts } from "../../lib/registry/hosts.ts";

@@ -5,17 +5,17 @@ import type { Fetch } from "../../lib/http/transport.ts";
 import { type Ending, witnessOf } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
 
-/** Servers by the names that they have on the internet, each on loopback; `fetch` takes `https://NAME` there. */
+/** Servers on loopback under the names that they have on the internet; `fetch` leads `https://NAME` to them. */
 export interface Internet {
   fetch: Fetch;
-  /** `NAME METHOD /path` of each request in its order, also of those that led to no server. */
+  /** Each request in order as `NAME METHOD /path`, also those for which there is no server. */
   lines: string[];
-  /** The Authorization header of each, or an empty text. */
+  /** The Authorization header of each request, or an empty text. */
   authorizations: string[];
   at: (name: string) => Stub;
 }
 
-/** `addresses` are those of names that are not simply somewhere on the internet. */
+/** `addresses` are those of names that do not have a public address. */
 export async function serveInternet(
   t: Ending,
   servers: Record<string, Answer>,
@@ -52,7 +52,7 @@ export async function serveInternet(
   };
 }
 
-// Nobody outside is asked for the names of a test: that would be another machine's answer, and take its time.
+// Names in a test are not looked up outside, since the answer would depend on the machine and take time.
 function answerLookups(t: Ending, addresses: Record<string, string>): void {
   const { lookup } = dns;
   const answer = async (name: string) => [{ address: addresses[name] ?? "192.0.2.1", family: 4 }];

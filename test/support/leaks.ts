@@ -1,28 +1,28 @@
 /**
- * Credentials that are planted in a test, and the search for them when it ends: in all that figwasp said, and in all
- * that servers were sent which may not see them.
+ * Credentials that are planted in a test, and the search for them at its end: in all that figwasp printed, and in all
+ * that it sent to servers which must not receive them.
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { TestContext } from "node:test";
 import type { Keyring } from "../../lib/credentials/keyring.ts";
-import type { Stub } from "./serve.ts";
+import type { Stub } from "./stub.ts";
 
-/** What there is to search when a test ends. */
+/** What is searched when a test ends. */
 export interface Witness {
-  /** What figwasp printed, threw or wrote. */
+  /** Texts that figwasp printed, threw or wrote. */
   said: (() => string[])[];
   stubs: Stub[];
   planted: Planted[];
-  /** What the test has to put away. */
+  /** What the test has to close at its end. */
   endings: (() => unknown)[];
 }
 
-/** A test, as far as its servers and texts end with it. */
+/** The part of a test that is used here: its `after` hooks. */
 export type Ending = Pick<TestContext, "after" | "signal">;
 const witnesses = new WeakMap<Ending, Witness>();
 
-/** The one of a test; servers and texts are added to it by who makes them. It searches when all is put away. */
+/** The witness of a test. Whoever creates a server or a text adds it. The search runs after everything is closed. */
 export function witnessOf(t: Ending): Witness {
   const found = witnesses.get(t);
   if (found) return found;
@@ -35,27 +35,27 @@ export function witnessOf(t: Ending): Witness {
   return witness;
 }
 
-/** Adds a text that figwasp said, and gives it back. */
+/** Adds a text that figwasp printed, and returns it. */
 export function heard(t: Ending, text: string): string {
   witnessOf(t).said.push(() => [text]);
   return text;
 }
 
-/** A secret of a test, and who may see it. */
+/** A secret of a test, and the servers that may receive it. */
 export interface Planted {
-  /** All of its spellings. */
+  /** All encodings of it that are searched for. */
   forms: string[];
   seenBy: Set<string>;
 }
 
-/** Makes the end of the test search for a secret; the servers are those that may see it. */
+/** Registers a secret for the search at the end of the test; `servers` may receive it. */
 export function plantText(t: Ending, text: string, ...seenBy: (string | Stub)[]): Planted {
   const planted = { forms: spellings(text), seenBy: new Set(seenBy.map(nameOf)) };
   witnessOf(t).planted.push(planted);
   return planted;
 }
 
-/** Plants a token, as a token server would give it. */
+/** Plants a token that a token server would give. */
 export function plantToken(t: Ending, ...seenBy: (string | Stub)[]): string {
   const token = `${createHash("sha256").update(oddText()).digest("base64")}~+/.`;
   plantText(t, token, ...seenBy);
@@ -64,7 +64,7 @@ export function plantToken(t: Ending, ...seenBy: (string | Stub)[]): string {
 
 export type Login = ReturnType<typeof plant>;
 
-/** Plants a login; its password is like no other, where none is given. */
+/** Plants a login; without a given password, it makes a unique one. */
 export function plant(t: Ending, login: { user?: string; password?: string } = {}, ...seenBy: (string | Stub)[]) {
   const { user = "user", password = oddText() } = login;
   const planted = plantText(t, password, ...seenBy);
@@ -73,7 +73,7 @@ export function plant(t: Ending, login: { user?: string; password?: string } = {
   return { ...planted, user, password, authorization: `Basic ${basic}`, credential: { basic } };
 }
 
-/** The keyring of a Secret each, `shop/pull-1` and on, whose key is a host and what it holds a login. */
+/** A keyring of one Secret for each login, `shop/pull-1` and so on; the key in each is a host. */
 export function keyringOf(
   ...logins: [string, { credential: Login["credential"] & { identityToken?: string } }][]
 ): Keyring {
@@ -88,7 +88,7 @@ export function keyringOf(
 
 let count = 0;
 
-/** Characters that base64, URLs, JSON and HTTP each write in another way, and between them what is in no other text. */
+/** Contains characters that base64, URLs, JSON and HTTP each encode differently, around a unique text. */
 export function oddText(): string {
   const unique = createHash("sha256")
     .update(`${process.pid} ${(count += 1)}`)
@@ -118,7 +118,7 @@ function spellings(text: string): string[] {
 
 const tellingLength = 16;
 
-/** Where a planted secret is to be found, whole or a telling part of it. */
+/** Where a planted secret is found, as a whole or as a recognisable part. */
 export function leaksOf({ said, stubs, planted }: Witness): string[] {
   const texts = said.flatMap((read) => read());
   return planted.flatMap(({ forms, seenBy }) => {
@@ -134,7 +134,7 @@ export function leaksOf({ said, stubs, planted }: Witness): string[] {
   });
 }
 
-// A text that was cut holds a part.
+// A text that was cut can contain a part of the secret.
 function partsOf(form: string): string[] {
   const starts = Math.max(1, form.length - tellingLength + 1);
   return Array.from({ length: starts }, (_each, at) => form.slice(at, at + tellingLength));

@@ -1,8 +1,8 @@
 /**
- * Gives a parser texts that one of more than linear time would not get through: each piece of its grammar, repeated,
- * after each of its starts, with and without a last character that spoils it; and as many short ones, for what a limit
- * of length keeps from the others. Run by itself, because what hangs in a regular expression can only be killed; what
- * it wrote last is what hung.
+ * Gives a parser texts that take too long to parse if the parser needs more than linear time. Each text is a start of
+ * the grammar and then one of its pieces, many times, with and without an invalid last character. There are as many
+ * short texts, for parsers that refuse long ones. The script runs as a process of its own, because a regular expression
+ * that hangs can only be killed; the last line that it printed shows what hung.
  *
  *   node test/support/long-texts.ts parseReference
  */

@@ -1,17 +1,17 @@
-/** The pages of the documentation, taken apart: what they show in blocks, and what they name in running text. */
+/** Parses the pages of the documentation into code blocks and the code spans in running text. */
 import { readdir, readFile } from "node:fs/promises";
 
 const docs = (await readdir("docs")).filter((file) => file.endsWith(".md")).map((file) => `docs/${file}`);
 export const pages = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md", ...docs];
 
-/** What stands between two lines of three backticks. */
+/** A fenced code block. */
 export interface Block {
   page: string;
-  /** Of the first line inside. */
+  /** The number of the first line inside. */
   line: number;
   /** The heading above it. */
   section: string;
-  /** `sh`, `yaml`; empty where none is named. */
+  /** `sh`, `yaml`; empty if none is given. */
   language: string;
   lines: string[];
 }
@@ -24,17 +24,17 @@ export interface Command {
   text: string;
 }
 
-/** The blocks of a page, in their order. */
+/** The blocks of a page, in order. */
 export async function readBlocks(page: string): Promise<Block[]> {
   return (await readParts(page)).blocks;
 }
 
-/** What running text has between two backticks; a table's `\|` is a `|`. */
+/** The code spans in running text; `\|`, as tables write it, is read as `|`. */
 export async function readSpans(page: string): Promise<Command[]> {
   return (await readParts(page)).spans;
 }
 
-/** The commands of an `sh` block, without comments; a line that ends with a backslash goes on in the next. */
+/** The commands of an `sh` block, without comments; a line that ends with a backslash continues on the next. */
 export function commandsOf({ page, section, line, lines }: Block): Command[] {
   const commands: Command[] = [];
   let begun = "";
@@ -46,7 +46,7 @@ export function commandsOf({ page, section, line, lines }: Block): Command[] {
   return commands;
 }
 
-/** The commands under a heading of a page: those of its blocks, and those in running text that are several with `&&`. */
+/** The commands under a heading of a page: those in its `sh` blocks, and those in code spans with `&&`. */
 export async function commandsUnder(section: string, page: string): Promise<Command[]> {
   const { blocks, spans } = await readParts(page);
   const shown = blocks.filter(({ language }) => language === "sh").flatMap(commandsOf);

@@ -1,6 +1,6 @@
 /**
- * What figwasp reads of somebody else's, each as a function of one text, with the pieces that its grammar is made of.
- * The properties give it texts of these pieces, and long-texts.ts very long ones.
+ * The parsers of text that others write, each as a function of one text, with pieces of its grammar. properties.test.ts
+ * gives a parser texts made of these pieces, and long-texts.ts gives it very long ones.
  */
 import assert from "node:assert/strict";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../../figwasp.ts";
@@ -11,12 +11,12 @@ import { oneLine, parseGoDuration } from "../../lib/text.ts";
 
 export interface Parser {
   parse: (text: string) => unknown;
-  /** The name of the error that it may throw; without, it throws none. */
+  /** The name of the error that it may throw; absent if it must not throw. */
   refusesWith?: "SyntaxError" | "Error";
-  /** All that its error may say, where the text may hold a secret. */
+  /** The only messages that its error may have, if the text may contain a secret. */
   says?: RegExp;
   pieces: string[];
-  /** How texts begin that reach its innermost part. */
+  /** Beginnings of texts that reach the innermost part of the grammar. */
   starts: string[];
 }
 
@@ -25,7 +25,7 @@ export const now = new Date("2026-11-21T10:00:00Z");
 
 const imagePieces = ["a", "a/", "a-", "a.", "a_", "_._", "-", ".", "/", ":", "1", "@", "A", "[", "]", "sha256:", hex];
 const keyPieces = ["a", "a.", "*", "a*", "a@", "a:", "%", ":", "@", "/", "?", "[", "]", "https://", "/v1/", "$&", "é"];
-// The second is as long as parseReference() lets it be.
+// The second one has the greatest length that parseReference() accepts.
 const images = ["docker.io/library/a", `${"a".repeat(125)}b${"a".repeat(125)}:5000/${"a/".repeat(127)}a`];
 
 export const parsers: Record<string, Parser> = {
@@ -149,7 +149,7 @@ export const parsers: Record<string, Parser> = {
   },
 };
 
-/** What it makes of a text. Throws AssertionError for any error but its own, and where that shows too much. */
+/** Parses a text. Throws AssertionError for an undocumented error, or if its message shows too much. */
 export function attempt({ parse, refusesWith, says = /(?:)/ }: Parser, text: string): void {
   try {
     parse(text);
@@ -165,7 +165,7 @@ function assertTried(tried: string[], key: string): void {
   assert(tried.length === 0 || (tried.length === 1 && tried[0] === key));
 }
 
-/** On one line, of some texts of two hundred characters at most, and nothing in it for a terminal to act on. */
+/** A message is one line without control characters. It is short: it quotes some texts, each cut to 200 characters. */
 function assertBrief(message: string): void {
   assert(message.length < 3000, `${message.length} characters: ${message.slice(0, 500)}`);
   assert.doesNotMatch(message, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);

@@ -6,14 +6,14 @@ import { listen } from "./serve.ts";
 export interface Proxy {
   /** `127.0.0.1:PORT`. */
   host: string;
-  /** What it was asked for: `CONNECT registry.example:443`, `HEAD http://registry.example/v2/…`. */
+  /** The requests to it: `CONNECT registry.example:443`, `HEAD http://registry.example/v2/…`. */
   lines: string[];
-  /** Its `Proxy-Authorization`, of each. */
+  /** The `Proxy-Authorization` header of each request. */
   authorizations: (string | undefined)[];
 }
 
-/** A proxy on loopback that leads every tunnel to one stub, and answers itself where it is no tunnel. With a status it
- *  refuses all. */
+/** A proxy on loopback. It connects every tunnel to one stub, and answers other requests itself. With a status it
+ *  refuses all requests. */
 export async function serveProxy(
   t: Ending,
   { stub, status = 200 }: { stub?: string; status?: number },

@@ -23,7 +23,7 @@ export function sha256(text: string): Digest {
   return `sha256:${createHash("sha256").update(text).digest("hex")}`;
 }
 
-/** A digest that is easy to tell from others in a test: `digestOf("a")`. */
+/** A digest that a word identifies in a test: `digestOf("a")`. */
 export const digestOf = sha256;
 
 export interface StoredManifest {
@@ -32,23 +32,23 @@ export interface StoredManifest {
 }
 
 export interface StubRegistry extends Stub {
-  /** By tag; the digest finds it as well. */
+  /** By tag; each can be requested by its digest too. */
   manifests: Map<string, StoredManifest>;
   /** By digest. */
   blobs: Map<string, string>;
-  /** Stores a manifest under a tag, and gives its digest. */
+  /** Stores a manifest under a tag, and returns its digest. */
   put(tag: string, stored: StoredManifest): Digest;
-  /** The image's name, for a pod template. */
+  /** The image reference for a pod template. */
   image(tag: string): string;
   reference(tag: string): Reference;
 }
 
 interface StubOptions {
-  /** Leaves out the digest header of these methods. */
+  /** Omits the digest header for these methods. */
   withoutDigest?: string[];
 }
 
-/** A registry on loopback that answers for one repository, `app`, as distribution does. */
+/** A registry on loopback with one repository, `app`, that answers as distribution does. */
 export async function serveRegistry(t: Ending, { withoutDigest = [] }: StubOptions = {}): Promise<StubRegistry> {
   const manifests = new Map<string, StoredManifest>();
   const blobs = new Map<string, string>();
@@ -74,12 +74,12 @@ export async function serveRegistry(t: Ending, { withoutDigest = [] }: StubOptio
   return { ...stub, manifests, blobs, put, image, reference: (tag) => parseReference(image(tag)) };
 }
 
-/** An index over children given by digest, of no stated platform. */
+/** An index of children by digest, without platforms. */
 export function indexOver(...children: Digest[]): StoredManifest {
   return indexOf(...children.map((digest): [Digest] => [digest]));
 }
 
-/** An index over children given by digest and platform. */
+/** An index of children by digest and platform. */
 export function indexOf(...children: [Digest, object?][]): StoredManifest {
   const manifests = children.map(([digest, platform]) => {
     return { mediaType: types.manifest, digest, size: 1, platform };
@@ -87,7 +87,7 @@ export function indexOf(...children: [Digest, object?][]): StoredManifest {
   return { type: types.index, body: JSON.stringify({ schemaVersion: 2, mediaType: types.index, manifests }) };
 }
 
-/** An image manifest whose config is told apart by a word; a note makes it another manifest of the same config. */
+/** An image manifest with a config that the word identifies; a note makes another manifest with the same config. */
 export function imageOf(word: string, note?: string): StoredManifest {
   const annotations = note === undefined ? undefined : { note };
   return {
@@ -96,28 +96,28 @@ export function imageOf(word: string, note?: string): StoredManifest {
   };
 }
 
-/** An image manifest, and the config blob that it names: `{ config: { Labels: … } }`. */
+/** An image manifest, and its config blob: `{ config: { Labels: … } }`. */
 export function imageWith(config: object | string, annotations?: object): { image: StoredManifest; blob: string } {
   const blob = typeof config === "string" ? config : JSON.stringify(config);
   const body = JSON.stringify({ schemaVersion: 2, config: { digest: sha256(blob) }, annotations });
   return { image: { type: types.manifest, body }, blob };
 }
 
-/** What an owner calls an image, as labels or annotations. */
+/** The version and the revision of an image, as labels or annotations. */
 export function callIt(version?: string, revision?: string): Record<string, string | undefined> {
   return { "org.opencontainers.image.version": version, "org.opencontainers.image.revision": revision };
 }
 
-/** For images that anybody may pull. */
+/** A keyring without credentials, for images that anybody may pull. */
 export const noKeys: Keyring = { sources: [], looked: [] };
 
-/** A Registry that resolves a reference in one step. */
+/** A Registry that can resolve a reference in one call. */
 export class AskableRegistry extends Registry {
   resolve(reference: Reference, keyring = noKeys): Promise<Digest> {
     return this.open(reference, keyring).resolve(reference.tag);
   }
 
-  /** What a run says of an image: its digest, or the message. */
+  /** What a run reports of an image: its digest, or the message. */
   async ask(image: string, keyring = noKeys, running: Running[] = []): Promise<string> {
     const lookup = await lookUp(this, image, { running, keyring });
     if (lookup.kind === "unknown") return this.heard(lookup.reason);
@@ -132,7 +132,7 @@ export class AskableRegistry extends Registry {
 export interface RegistrySetUp {
   files?: Record<string, string>;
   timeoutMs?: number;
-  /** Before a second try; a thousandth of the real one. */
+  /** The delay before a second try; by default a thousandth of the real one. */
   delayMs?: number;
   signal?: AbortSignal;
   fetch?: Fetch;
@@ -140,7 +140,7 @@ export interface RegistrySetUp {
   proxies?: Partial<Config["proxies"]>;
 }
 
-/** figwasp's side, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
+/** The Registry under test, with the files of a hosts folder: `{ "HOST/hosts.toml": "…" }`. */
 export async function openRegistry(t: Ending, setUp: RegistrySetUp = {}): Promise<AskableRegistry> {
   const { files = {}, timeoutMs = 5000, delayMs = 1, signal = t.signal } = setUp;
   const client = new LimitedClient(boundFetch(setUp.fetch ?? fetch, timeoutMs, signal), { signal, delayMs });
@@ -152,7 +152,7 @@ export async function openRegistry(t: Ending, setUp: RegistrySetUp = {}): Promis
   return registry;
 }
 
-/** Leads to stubs on loopback by other names, as DNS would, and nowhere else:
+/** A fetch that leads these names to stubs on loopback, as DNS would, and fails for any other name:
  *  `{ "https://registry.example": "http://127.0.0.1:1234" }`. */
 export function leadTo(stubs: Record<string, string>): Fetch {
   return async (url, init) => {
@@ -163,12 +163,12 @@ export function leadTo(stubs: Record<string, string>): Fetch {
   };
 }
 
-/** Answers every tag with the digest of a word. */
+/** Answers a request for any tag with the digest of a word. */
 export function answerDigest(word: string): Answer {
   return (_request, response) => void response.writeHead(200, { "docker-content-digest": digestOf(word) }).end();
 }
 
-/** A folder with these files, removed with the test. */
+/** A folder with these files, which is removed when the test ends. */
 export async function folderOf(t: Ending, files: Record<string, string>): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "figwasp-test-"));
   witnessOf(t).endings.push(() => rm(folder, { recursive: true }));

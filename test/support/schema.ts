@@ -5,7 +5,7 @@ const schema = JSON.parse(await readFile(new URL("../../docs/report.schema.json"
 const ajv = new Ajv2020({ allErrors: true, strict: true, strictRequired: false });
 const validate = ajv.compile(schema);
 
-/** What is wrong with a document of `-o json`, by its schema; empty if nothing is. */
+/** The errors of a `-o json` document against its schema; empty if it is valid. */
 export function mistakesIn(document: unknown): string {
   return validate(document) ? "" : ajv.errorsText(validate.errors);
 }

@@ -3,32 +3,13 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { TLSSocket, type TlsOptions } from "node:tls";
 import { type Ending, witnessOf } from "./leaks.ts";
+import type { Recorded, Stub } from "./stub.ts";
 
-export interface Recorded {
-  method: string;
-  /** Path and query. */
-  path: string;
-  headers: IncomingMessage["headers"];
-  body: string;
-  /** The name in the certificate that the client showed. */
-  client: string | undefined;
-}
+export type { Recorded, Stub };
 
 export type Answer = (request: Recorded, response: ServerResponse) => unknown;
 
-export interface Stub {
-  /** `127.0.0.1:PORT`. */
-  host: string;
-  /** By which a request came; the host, where it has no other name. */
-  name: string;
-  requests: Recorded[];
-  /** `METHOD /path` of each request, without the query. */
-  lines(): string[];
-  /** How many connections were made to it; each by TLS took a handshake. */
-  connections(): number;
-}
-
-/** A server on loopback that records what it is asked; it ends with the test. With a certificate it speaks https. */
+/** A server on loopback that records its requests; it ends with the test. With a certificate it uses https. */
 export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promise<Stub> {
   const requests: Recorded[] = [];
   const listener: RequestListener = (request, response) => {
@@ -38,7 +19,7 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
       const { method = "", url: path = "", headers, socket } = request;
       const recorded = { method, path, headers, body, client: nameOfClient(socket) };
       requests.push(recorded);
-      // As registries do; without a length, the answer to a HEAD ends its connection.
+      // Registries send a length too. Without it, the answer to a HEAD ends the connection.
       if (method === "HEAD") response.setHeader("content-length", "1");
       void answer(recorded, response);
     });
@@ -58,7 +39,7 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
   return stub;
 }
 
-/** Lets a server listen on loopback; gives its `127.0.0.1:PORT`. */
+/** Lets a server listen on loopback; returns its `127.0.0.1:PORT`. */
 export async function listen(server: Server): Promise<string> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   return `127.0.0.1:${(server.address() as AddressInfo).port}`;

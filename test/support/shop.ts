@@ -1,6 +1,6 @@
 /**
- * Where the pages show figwasp: a cluster of plain data with a namespace `shop`, and a registry on loopback that goes by
- * the name of ghcr.io.
+ * The cluster in the examples of the documentation: plain data with a namespace `shop`, and a registry on loopback under
+ * the name ghcr.io.
  */
 import type { TestContext } from "node:test";
 import { main } from "../../figwasp.ts";
@@ -12,10 +12,10 @@ import { aPod, aWorkload, owning } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
 
-/** What a run prints there, line by line, on a clock that stands still. */
+/** What a run prints there, line by line, with a fixed clock. */
 export async function runInShop(argv: readonly string[], seen: Partial<Outside> = {}): Promise<string[]> {
   const undo: (() => unknown)[] = [];
-  // What of a test the stub uses: the place to say what is to be ended.
+  // The part of a test that the stub uses: its `after` hooks.
   const t = { after: (how: () => unknown) => undo.push(how) } as unknown as TestContext;
   const lines: string[] = [];
   try {
@@ -37,7 +37,7 @@ export async function runInShop(argv: readonly string[], seen: Partial<Outside> 
   return lines;
 }
 
-// Every tag but that of `worker`, which is not there; and what still runs of them.
+// Serves every tag except that of `worker`, which does not exist, and the manifests that still run.
 function serveImages(t: TestContext): Promise<Stub> {
   return serve(t, ({ method, path, headers }, response) => {
     const [, name = "", wanted = ""] = /^\/v2\/acme\/(\w+)\/manifests\/(.+)$/.exec(path) ?? [];
@@ -62,7 +62,7 @@ const listed = [
   { name: "worker", containers: [container("worker", "ghcr.io/acme/worker:edge")] },
   { name: "db", kind: "statefulset" as const, containers: [container("postgres", "postgres:17")] },
 ];
-// The one of the README's first lines is asked for by its name alone.
+// `my-app`, which the README restarts by name, is not in the lists.
 const workloads = [...listed, { name: "my-app", containers: [container("app", "ghcr.io/acme/app:latest")] }].map(
   (workload) => aWorkload(workload),
 );

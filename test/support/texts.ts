@@ -1,10 +1,10 @@
-/** What a program can say: the texts that stand in its source. */
+/** The texts that a program can print, read from its source. */
 import { readFile } from "node:fs/promises";
 import type { ParserOptions } from "prettier";
 import { parsers } from "prettier/plugins/typescript";
 import { isObject } from "../../lib/text.ts";
 
-/** The texts of a file in TypeScript, with `…` for what is filled in and each choice by itself:
+/** The texts in a TypeScript file, with `…` for each inserted value. A text with a choice is listed once per choice:
  *  `${isGone ? "asked" : "refused"} with ${source}` is `asked with …` and `refused with …`. */
 export async function textsOf(file: string): Promise<string[]> {
   const options = { filepath: file } as ParserOptions;
@@ -20,7 +20,7 @@ function textsIn(node: unknown): string[] {
   return texts ? [...texts, ...others.flatMap(textsIn)] : Object.values(node).flatMap(textsIn);
 }
 
-// Undefined for what is no text. Into `others` go the expressions in it that are none.
+// Undefined if the node is not a text. Expressions inside it that are not texts are added to `others`.
 function spell(node: unknown, others: unknown[]): string[] | undefined {
   if (!isObject(node)) return undefined;
   switch (node["type"]) {

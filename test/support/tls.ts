@@ -2,15 +2,15 @@ import { generate } from "selfsigned";
 import type { Ending } from "./leaks.ts";
 import { type Answer, serve, type Stub } from "./serve.ts";
 
-/** In PEM. */
+/** A certificate and its key, in PEM. */
 export interface Certificate {
   cert: string;
   key: string;
 }
 
-/** A CA that nobody knows. */
+/** A new CA, which no trust store contains. */
 export interface Authority extends Certificate {
-  /** For a server on loopback, for a host of another name, or for a client. */
+  /** Issues a certificate for a server on loopback, for a host under another name, or for a client. */
   issue(name: string): Promise<Certificate>;
 }
 
@@ -40,8 +40,8 @@ export async function newAuthority(name: string): Promise<Authority> {
   return { cert, key, issue };
 }
 
-/** A server on loopback that speaks https. With a CA for clients it asks for a certificate, and hears nobody without
- *  one of that CA, unless it is only curious. */
+/** A server on loopback over https. With a CA for clients it requests a certificate, and refuses clients without one
+ *  from that CA, unless `isCurious` is set. */
 export function serveTls(
   t: Ending,
   { cert, key }: Certificate,
