@@ -6,7 +6,7 @@ import { promisify } from "node:util";
 import fc from "fast-check";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../figwasp.ts";
 import { parseDockerConfig } from "../lib/credentials/docker-config.ts";
-import { parseAddress } from "../lib/http/transport.ts";
+import { parseAddress } from "../lib/http/addresses.ts";
 import type { Challenge } from "../lib/registry/auth.ts";
 import { parseRetryAfter } from "../lib/registry/limits.ts";
 import { oneLine, parseGoDuration } from "../lib/text.ts";

@@ -4,16 +4,9 @@
  */
 import { oneAtATime, shareCall } from "../calls.ts";
 import type { Response } from "../http/fetch.ts";
-import { refuseInward } from "../http/inward.ts";
-import {
-  type Answer,
-  describeRefusal,
-  type Fetch,
-  HttpError,
-  parseAddress,
-  readBody,
-  statusOf,
-} from "../http/transport.ts";
+import { parseAddress, refuseInward } from "../http/addresses.ts";
+import type { FinalResponse } from "../http/redirects.ts";
+import { describeRefusal, type Fetch, HttpError, readBody, statusOf } from "../http/transport.ts";
 import { messageOf, oneLine, parseObject, printable } from "../text.ts";
 import { type Credential, identityOf } from "../credentials/docker-config.ts";
 import type { Endpoint } from "./hosts.ts";
@@ -68,13 +61,13 @@ const everyRepository = "*";
 
 /** The question that a registry refused with 401. */
 export interface Refusal {
-  answer: Answer;
+  answer: FinalResponse;
   endpoint: Endpoint;
   repository: string;
   /** What may be tried, in this order; none: nobody's. */
   credentials: Credential[];
   /** Asks again, with an Authorization header. */
-  askAgain: (authorization: string) => Promise<Answer>;
+  askAgain: (authorization: string) => Promise<FinalResponse>;
   /** Whether it was asked with a token, which may have expired. */
   hadToken: boolean;
 }
@@ -82,7 +75,8 @@ export interface Refusal {
 /** What came of one try: the answer, with what it took to get it and whose that was, or why it could not be had. Where
  *  that led to another host, it may be its 401. */
 type Attempt =
-  { answer: Answer; authorization: string; source: string | undefined } | { answer: Answer; why: string | undefined };
+  | { answer: FinalResponse; authorization: string; source: string | undefined }
+  | { answer: FinalResponse; why: string | undefined };
 
 /** What came of all. */
 export type Outcome = Attempt & {
@@ -271,7 +265,7 @@ export class Logins {
   }
 
   // A token of less than the question needs: the registry says which scope it wants.
-  async #widerRealm({ response }: Answer, refusal: Refusal): Promise<Realm | undefined> {
+  async #widerRealm({ response }: FinalResponse, refusal: Refusal): Promise<Realm | undefined> {
     const challenges = readChallenges(response);
     const wanted = challenges.find(({ params }) => params["error"] === "insufficient_scope");
     return wanted && this.#readRealm(wanted, refusal);

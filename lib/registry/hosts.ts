@@ -101,9 +101,9 @@ export class Hosts {
     const options = { rejectUnauthorized: !isUnverified, ...((httpProxy || httpsProxy) && { proxyEnv }) };
     const by = (secureContext?: SecureContext) => newAgents({ ...options, ...(secureContext && { secureContext }) });
     const agents: Agents = { ...by(isOwn ? trusting("default", cas, clients) : undefined), dialTimeoutMs };
-    agents.widenTrust = () => {
+    agents.trustSystemStore = () => {
       agents["https:"] = by(trusting("system", cas, clients))["https:"];
-      agents.widenTrust = () => undefined;
+      agents.trustSystemStore = () => undefined;
     };
     return agents;
   }

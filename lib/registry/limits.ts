@@ -6,7 +6,7 @@ import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { oneAtATime } from "../calls.ts";
 import type { Response } from "../http/fetch.ts";
-import { codeOf, type Fetch, HttpError, isLate } from "../http/transport.ts";
+import { codeOf, type Fetch, HttpError, isTimeout } from "../http/transport.ts";
 import { oneLine } from "../text.ts";
 
 /** What remains of a limit, as a host told it last. */
@@ -97,7 +97,7 @@ export class LimitedClient {
       if (response.status === 429) this.#refuseStopped(host);
       return response;
     } catch (error) {
-      if (isLate(error)) this.#noteSilence(host);
+      if (isTimeout(error)) this.#noteSilence(host);
       throw error;
     }
   }

@@ -7,7 +7,8 @@ import { shareCall } from "../calls.ts";
 import { type Credential, identityOf } from "../credentials/docker-config.ts";
 import { credentialsFor, type Keyring } from "../credentials/keyring.ts";
 import type { Response } from "../http/fetch.ts";
-import { type Answer, describeRefusal, HttpError, readBody, send, statusOf } from "../http/transport.ts";
+import { type FinalResponse, send } from "../http/redirects.ts";
+import { describeRefusal, HttpError, readBody, statusOf } from "../http/transport.ts";
 import { printable, quote, withoutQuery } from "../text.ts";
 import { userAgent } from "../version.ts";
 import { describeLogin, describeNone, type Grant, Logins, type Outcome } from "./auth.ts";
@@ -284,7 +285,12 @@ export class Repository {
 
   // A host to which a redirect led gets nobody's credential, and a mirror its own alone. registry.k8s.io leads to
   // *.pkg.dev, which wants a token of its own (google/go-containerregistry#2359).
-  async #logIn(question: ManifestQuestion, answer: Answer, endpoint: Endpoint, hadToken: boolean): Promise<Outcome> {
+  async #logIn(
+    question: ManifestQuestion,
+    answer: FinalResponse,
+    endpoint: Endpoint,
+    hadToken: boolean,
+  ): Promise<Outcome> {
     const { repository } = this.#reference;
     const { origin, host } = new URL(answer.url);
     const isOwn = answer.url.startsWith(`${endpoint.base}/`);
