@@ -12,7 +12,8 @@ import { describeRefusal, HttpError, readBody, statusOf } from "../http/transpor
 import { printable, quote, withoutQuery } from "../text.ts";
 import { userAgent } from "../version.ts";
 import { describeLogin, describeNone, type Grant, Logins, type Outcome } from "./auth.ts";
-import { describeFailure, type Endpoint, Hosts, type Proxies } from "./hosts.ts";
+import { describeHostFailure } from "./host-agents.ts";
+import { type Endpoint, Hosts, type Proxies } from "./hosts.ts";
 import { describeQuota, type LimitedClient } from "./limits.ts";
 import {
   configAt,
@@ -222,10 +223,10 @@ export class Repository {
       } catch (error) {
         if (error instanceof UnreadableManifest) throw error;
         failures.push(error);
-        if (!this.visits.has(endpoint.base)) this.#remember(endpoint, describeFailure(error, registry));
+        if (!this.visits.has(endpoint.base)) this.#remember(endpoint, describeHostFailure(error, registry));
       }
     }
-    const said = failures.map((error) => describeFailure(error, registry)).join("; ");
+    const said = failures.map((error) => describeHostFailure(error, registry)).join("; ");
     // The last one is the registry itself: what it does not have is not there, whatever a mirror said.
     throw new HttpError(statusOf(failures.at(-1)), said || "no host in its hosts.toml may resolve tags");
   }
@@ -234,7 +235,7 @@ export class Repository {
     const { method, path } = question;
     const { base, query } = endpoint;
     const url = `${base}/${this.#reference.repository}/${path}`;
-    if (method === "GET") this.#registry.client.sparePulls(new URL(base).host);
+    if (method === "GET") this.#registry.client.ensurePullsRemain(new URL(base).host);
     const known = this.#grants.get(base);
     const early = known ? undefined : await this.#askEarly(question, url + query, endpoint);
     if (early) return accept(method, url, early);
