@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { parseChallenges, parseReference } from "../figwasp.ts";
-import { readRealm } from "../lib/registry/auth.ts";
+import { readRealm } from "../lib/registry/token.ts";
 import { Hosts } from "../lib/registry/hosts.ts";
 import { behind, digest, giving, holding, inTurn, queryOf, refusing, routes } from "./support/doors.ts";
 import { type Internet, serveInternet } from "./support/internet.ts";

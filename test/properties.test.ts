@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../figwasp.ts";
 import { parseDockerConfig } from "../lib/credentials/docker-config.ts";
 import { parseAddress } from "../lib/http/addresses.ts";
-import type { Challenge } from "../lib/registry/auth.ts";
+import type { Challenge } from "../lib/registry/challenge.ts";
 import { parseRetryAfter } from "../lib/registry/limits.ts";
 import { oneLine, parseGoDuration } from "../lib/text.ts";
 import { attempt, hex, now, type Parser, parsers } from "./support/parsers.ts";
