@@ -1130,7 +1130,7 @@ describe("Registry.visits", () => {
 
   it("tells where a credential was looked for, and the setting that is missing", async (t) => {
     const { figwasp } = await world(t, { [registry]: behind(basic, []) });
-    await figwasp.ask(image, { sources: [], looked: ["Secret shop/pull is not there"] });
+    await figwasp.ask(image, { sources: [], whyNoneUsable: ["Secret shop/pull is not there"] });
     assert.equal(figwasp.visits[0]?.found, "asks for Basic; Secret shop/pull is not there");
     assert.match(
       await met(t, unrelated, { has: 1 }),

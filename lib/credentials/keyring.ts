@@ -16,7 +16,7 @@ export interface SourcedLogin extends Login {
 export interface LoginSource {
   logins: SourcedLogin[];
   /** For the error of an image that no credential was found for: `Secret shop/pull is not there`. */
-  looked: string;
+  whyNoneUsable: string;
 }
 
 /** What the pods of a workload may pull with. */
@@ -24,7 +24,7 @@ export interface Keyring {
   /** The logins of all Secrets, then those of the mounted docker config. Each list is matched and ordered by itself. */
   sources: SourcedLogin[][];
   /** That of each LoginSource. */
-  looked: string[];
+  whyNoneUsable: string[];
 }
 
 /** The credentials that the kubelet would try for an image, in its order, each once. The image is named in full, without a

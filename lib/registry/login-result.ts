@@ -58,7 +58,7 @@ export function describeMissingCredential(error: unknown, reference: Reference, 
   const hasNodeCredentials = /\.dkr\.ecr\.[^/]*amazonaws\.com|\.azurecr\.io$|\.pkg\.dev$|^(?:.+\.)?gcr\.io$/;
   const hint = "; where nodes pull with a credential of their own, mount a docker config and set DOCKER_CONFIG";
   const advice = hasNodeCredentials.test(reference.registry) ? hint : "";
-  return `, ${whatHappened}, and ${joinReasons(keyring.looked)}${advice}`;
+  return `, ${whatHappened}, and ${joinReasons(keyring.whyNoneUsable)}${advice}`;
 }
 
 function joinReasons(whyNoneUsable: string[]): string {

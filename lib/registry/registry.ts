@@ -19,7 +19,6 @@ import { findRelease, mapWords, type Release } from "./release.ts";
 import { Repository, type Visit } from "./repository.ts";
 
 export { describeMissingCredential };
-export { describeMissingCredential as whyNone };
 export type { Repository, Visit };
 
 /** How the hosts of registries are reached, as the settings have it. */

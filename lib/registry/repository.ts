@@ -202,7 +202,7 @@ export class Repository {
   ): Promise<Response> {
     const login = await this.#logIn(request, answer, { endpoint, hadToken });
     const { response } = login.answer;
-    const found = describeLogin(login, this.#keyring.looked);
+    const found = describeLogin(login, this.#keyring.whyNoneUsable);
     this.#recordVisit(endpoint, found, response.status);
     if (login.kind === "refused") return requireOk(response, sent, login.reason);
     this.credential = login.source;
@@ -218,7 +218,7 @@ export class Repository {
   }
 
   #acceptLogin(endpoint: Endpoint, login: GrantedLogin): string {
-    const found = describeLogin(login, this.#keyring.looked);
+    const found = describeLogin(login, this.#keyring.whyNoneUsable);
     this.#accepted.set(endpoint.base, { authorization: login.authorization, found });
     this.credential = login.source;
     return found;

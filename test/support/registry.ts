@@ -107,7 +107,7 @@ export function callIt(version?: string, revision?: string): Record<string, stri
 }
 
 /** For images that anybody may pull. */
-export const noKeys: Keyring = { sources: [], looked: [] };
+export const noKeys: Keyring = { sources: [], whyNoneUsable: [] };
 
 /** A Registry that resolves a reference in one step. */
 export class AskableRegistry extends Registry {
