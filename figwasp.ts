@@ -59,11 +59,11 @@ import {
 import { LimitedClient } from "./lib/registry/limits.ts";
 import { type Digest, imagesOf, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
 import { parseReference, type Reference } from "./lib/registry/reference.ts";
-import { Registry, whyNone } from "./lib/registry/registry.ts";
+import { describeMissingCredential, Registry } from "./lib/registry/registry.ts";
 import type { Release } from "./lib/registry/release.ts";
 import { messageOf, parseObject, printable, quote } from "./lib/text.ts";
 
-export { parseChallenges } from "./lib/registry/auth.ts";
+export { parseChallenges } from "./lib/registry/challenge.ts";
 export { matchingKeys } from "./lib/credentials/keys.ts";
 export type { Digest } from "./lib/registry/manifest.ts";
 export { parseReference, type Reference };
@@ -132,7 +132,7 @@ export async function lookUp(
 ): Promise<Lookup> {
   const toError = (cause: unknown): Error => {
     if (cause instanceof SyntaxError) return cause;
-    const message = messageOf(cause) + whyNone(cause, parseReference(image), keyring);
+    const message = messageOf(cause) + describeMissingCredential(cause, parseReference(image), keyring);
     return new Error(`Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`, { cause });
   };
   try {
@@ -956,16 +956,16 @@ async function gatherKeyring(shared: Run, namespace: string, pods: Pod[]): Promi
   const secrets = await Promise.all(names.map(read));
   const mounted = shared.mounted ? [shared.mounted] : [];
   const sources = [secrets, mounted].map((group) => group.flatMap(({ logins }) => logins));
-  return { sources, looked: [...secrets, ...mounted].map(({ looked }) => looked) };
+  return { sources, whyNoneUsable: [...secrets, ...mounted].map(({ whyNoneUsable }) => whyNoneUsable) };
 }
 
 // What the kubelet passes over is noted; what would make its pulls fail is thrown.
 async function readLogins({ cluster, notes, mounted }: Run, namespace: string, name: string): Promise<LoginSource> {
   const source = `Secret ${namespace}/${name}`;
-  const without = (looked: string): LoginSource => {
+  const without = (whyNoneUsable: string): LoginSource => {
     // A Role that grants nothing on Secrets is a way to use a mounted docker config.
-    if (!mounted) notes.add(looked);
-    return { logins: [], looked };
+    if (!mounted) notes.add(whyNoneUsable);
+    return { logins: [], whyNoneUsable };
   };
   try {
     const secret = await cluster.getSecret(namespace, name);
@@ -984,8 +984,8 @@ async function readLogins({ cluster, notes, mounted }: Run, namespace: string, n
 }
 
 function toSource(source: string, logins: Login[]): LoginSource {
-  const looked = `no key of ${source} that holds a credential matches`;
-  return { logins: logins.map((login) => ({ ...login, source })), looked };
+  const whyNoneUsable = `no key of ${source} that holds a credential matches`;
+  return { logins: logins.map((login) => ({ ...login, source })), whyNoneUsable };
 }
 
 // What `kubectl rollout restart` writes, and beside it what the restart was for: template annotations reach
