@@ -69,8 +69,8 @@ async function reachOf(host: string): Promise<Reach> {
 
 async function resolveName(name: string): Promise<string[]> {
   const { lookup } = await import("node:dns/promises");
-  const found = await lookup(name, { all: true }).catch(() => []);
-  return found.map(({ address }) => address);
+  const records = await lookup(name, { all: true }).catch(() => []);
+  return records.map(({ address }) => address);
 }
 
 function noneAfterTimeout(): Promise<string[]> {

@@ -29,19 +29,19 @@ const digestPattern = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9
 /** Where the kubelet would pull an image from: `api` → docker.io/library/api:latest, `host:5001/a/b:1` → that host. The first
  *  part is a host if it has a dot, a colon or a capital letter, or is `localhost`. Throws SyntaxError. See distribution/reference, "Grammar" and ParseDockerRef. */
 export function parseReference(image: string): Reference {
-  const malformed = (found: string) => new SyntaxError(`Cannot parse image ${quote(image)}: ${found}`);
+  const malformed = (reason: string) => new SyntaxError(`Cannot parse image ${quote(image)}: ${reason}`);
 
-  const [named = "", digest, ...rest] = image.split("@");
-  if (rest.length > 0 || (digest !== undefined && !digestPattern.test(digest))) {
+  const [named = "", digest, ...excess] = image.split("@");
+  if (excess.length > 0 || (digest !== undefined && !digestPattern.test(digest))) {
     throw malformed("its digest is not of the form algorithm:hex");
   }
   const slash = named.indexOf("/");
-  const first = named.slice(0, Math.max(slash, 0));
-  const isHost = /[.:]/.test(first) || first === "localhost" || first !== first.toLowerCase();
+  const firstPart = named.slice(0, Math.max(slash, 0));
+  const isHost = /[.:]/.test(firstPart) || firstPart === "localhost" || firstPart !== firstPart.toLowerCase();
   const path = isHost ? named.slice(slash + 1) : named;
   const colon = path.lastIndexOf(":");
   const tag = colon < 0 ? undefined : path.slice(colon + 1);
-  let registry = isHost ? first : "docker.io";
+  let registry = isHost ? firstPart : "docker.io";
   let repository = colon < 0 ? path : path.slice(0, colon);
 
   if (registry === "index.docker.io") registry = "docker.io";

@@ -66,7 +66,7 @@ export class Repository {
   /** By the base of an endpoint. */
   readonly visits = new Map<string, Visit>();
   /** By the base of an endpoint: the header that it has accepted, and how that is told. */
-  readonly #accepted = new Map<string, { authorization: string; found: string }>();
+  readonly #accepted = new Map<string, { authorization: string; description: string }>();
   /** Where the credential comes from that was accepted last: `key "ghcr.io" of Secret shop/pull`; undefined where none was
    *  needed. */
   credential: string | undefined;
@@ -175,7 +175,7 @@ export class Repository {
     const { status } = answer.response;
     const hadToken = accepted !== undefined;
     if (status === 401) return this.#askWithLogin(request, { sent, answer, endpoint, hadToken });
-    this.#recordVisit(endpoint, accepted?.found ?? "asks for no credential", status);
+    this.#recordVisit(endpoint, accepted?.description ?? "asks for no credential", status);
     return requireOk(answer.response, sent);
   }
 
@@ -191,8 +191,8 @@ export class Repository {
     if (!login) return undefined;
     const { response } = await this.#send(request, url, endpoint, login.authorization);
     if ([401, 403, 404].includes(response.status)) return undefined;
-    const found = this.#acceptLogin(endpoint, login);
-    this.#recordVisit(endpoint, found, response.status);
+    const description = this.#acceptLogin(endpoint, login);
+    this.#recordVisit(endpoint, description, response.status);
     return response;
   }
 
@@ -202,26 +202,26 @@ export class Repository {
   ): Promise<Response> {
     const login = await this.#logIn(request, answer, { endpoint, hadToken });
     const { response } = login.answer;
-    const found = describeLogin(login, this.#keyring.whyNoneUsable);
-    this.#recordVisit(endpoint, found, response.status);
+    const description = describeLogin(login, this.#keyring.whyNoneUsable);
+    this.#recordVisit(endpoint, description, response.status);
     if (login.kind === "refused") return requireOk(response, sent, login.reason);
     this.credential = login.source;
     const isOfEndpoint = answer.url.startsWith(`${endpoint.base}/`);
-    if (isOfEndpoint) this.#accepted.set(endpoint.base, { authorization: login.authorization, found });
+    if (isOfEndpoint) this.#accepted.set(endpoint.base, { authorization: login.authorization, description });
     if (response.status !== 401) return requireOk(response, sent);
 
     // The endpoint accepted the login, and redirected to a host that asks for one too.
     const second = await this.#logIn(request, login.answer, { endpoint, hadToken: false });
-    this.#recordVisit(endpoint, found, second.answer.response.status);
+    this.#recordVisit(endpoint, description, second.answer.response.status);
     const reason = second.kind === "refused" ? second.reason : undefined;
     return requireOk(second.answer.response, sent, reason);
   }
 
   #acceptLogin(endpoint: Endpoint, login: GrantedLogin): string {
-    const found = describeLogin(login, this.#keyring.whyNoneUsable);
-    this.#accepted.set(endpoint.base, { authorization: login.authorization, found });
+    const description = describeLogin(login, this.#keyring.whyNoneUsable);
+    this.#accepted.set(endpoint.base, { authorization: login.authorization, description });
     this.credential = login.source;
-    return found;
+    return description;
   }
 
   // A mirror gets the credentials whose keys name the mirror, never those of the registry.
@@ -232,10 +232,10 @@ export class Repository {
   }
 
   // An answer 200 is kept, whatever comes after it; any other is replaced, since a GET may succeed where a HEAD did not.
-  #recordVisit({ base, isMirror }: Endpoint, found: string, status?: number): void {
+  #recordVisit({ base, isMirror }: Endpoint, description: string, status?: number): void {
     if (this.visits.get(base)?.status === 200) return;
     const { registry } = this.#reference;
-    this.visits.set(base, { registry, base, isMirror, status, found: this.#shared.logins.redact(found) });
+    this.visits.set(base, { registry, base, isMirror, status, found: this.#shared.logins.redact(description) });
   }
 
   // Answers the 401 of an endpoint, or of a host that it redirected to. That host gets no credential, but may get an anonymous
