@@ -33,14 +33,14 @@ import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { waitForRollout } from "./lib/kubernetes/rollout.ts";
 import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
 import { parseReference } from "./lib/registry/reference.ts";
-import { type Registry, whyNone } from "./lib/registry/registry.ts";
+import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
 import { messageOf, parseObject, quote } from "./lib/text.ts";
 import { describeReason, describeSubject, failedFinding } from "./lib/verdicts.ts";
 import type { ContainerFinding, ContainerVerdict, Finding, OutdatedContainer } from "./lib/verdicts.ts";
 import type { Restarted, WorkloadVerdict } from "./lib/verdicts.ts";
 
 export { matchingKeys } from "./lib/credentials/keys.ts";
-export { parseChallenges } from "./lib/registry/auth.ts";
+export { parseChallenges } from "./lib/registry/challenge.ts";
 export { connectCluster, parseReference };
 
 // --- Vocabulary ---
@@ -161,7 +161,7 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
   const { running, restartedFor: actedOn = new Set(), keyring } = options;
   const toError = (cause: unknown): Error => {
     if (cause instanceof SyntaxError) return cause; // of parseReference
-    const message = messageOf(cause) + whyNone(cause, parseReference(image), keyring);
+    const message = messageOf(cause) + describeMissingCredential(cause, parseReference(image), keyring);
     return new Error(`Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`, { cause });
   };
   try {

@@ -1,8 +1,9 @@
 /**
- * Texts of somebody else's: read, and shown in a message of one line.
+ * Text that others wrote: parsing JSON and durations, and making text safe to show in a message of one line.
  */
 
-/** The JSON object that a body holds, in UTF-8, or undefined. The text itself is never part of a message: it may be secret. */
+/** The JSON object that a text holds, as a string or in UTF-8; undefined where it holds none. A parse error is not passed
+ *  on, since it would quote the text, which may be secret. */
 export function parseObject(body: Buffer | string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(body.toString());
@@ -12,6 +13,7 @@ export function parseObject(body: Buffer | string): Record<string, unknown> | un
   }
 }
 
+/** Whether a JSON value is an object, rather than an array, null or a plain value. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -21,48 +23,51 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-// What would begin a line, or act on a terminal: control characters, the C1 ones among them, and directions of writing.
+// What starts a new line or makes a terminal act: control characters, C1 ones included, and the invisible characters that
+// change the direction of writing.
 const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu;
 
-/** A text of somebody else's, cut and on one line, without what would act on a terminal. */
+/** Cuts a text to 200 characters and puts it on one line: `a\nb` → `a b`. */
 export function oneLine(text: string): string {
-  return printable(cut(text)).trim();
+  return printable(truncate(text)).trim();
 }
 
-/** A whole line, with a blank for what would begin another one or act on a terminal. */
+/** Puts a text of any length on one line: a blank replaces what would start a new line or make a terminal act. */
 export function printable(line: string): string {
   return line.replace(unprintable, " ");
 }
 
-/** Quoted, and cut, for a message of one line: `"a\n"`. JSON leaves most of what a terminal acts on as it is. */
+/** Cuts a text to 200 characters and puts it in quotes, with escapes for what would start a new line or make a terminal
+ *  act: `"a\n"`, `"a\u{202e}"`. JSON alone would leave most of the latter as they are. */
 export function quote(text: string): string {
-  return JSON.stringify(cut(text)).replace(unprintable, (found) => {
-    return Array.from(found, (odd) => `\\u{${odd.codePointAt(0)?.toString(16)}}`).join("");
+  return JSON.stringify(truncate(text)).replace(unprintable, (characters) => {
+    return Array.from(characters, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`).join("");
   });
 }
 
-function cut(text: string): string {
+function truncate(text: string): string {
   return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
-/** For a message: a query may hold what a registry or a token server signed. */
+/** A URL for a message, without its query, which may hold a signature. */
 export function withoutQuery(url: string): string {
   return url.split("?")[0] ?? "";
 }
 
 const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
 
-/** `1h30m` → 5400000, `250ms` → 250, `0` → 0; in milliseconds. NaN for anything else, signs among it.
- *  See Go's time.ParseDuration. */
+/** A duration of Go in milliseconds: `1h30m` → 5400000, `250ms` → 250, `0` → 0. NaN for anything else, also for a duration
+ *  with a sign. See Go's time.ParseDuration. */
 export function parseGoDuration(text: string): number {
   if (text === "0") return 0;
   const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;
-  let sum = 0;
+  let sumMs = 0;
   do {
+    // A part that does not match makes the sum NaN, and resets lastIndex to 0, which ends the loop.
     const [, number, unit = ""] = part.exec(text) ?? [];
-    sum += Number(number) * (unitMs[unit] ?? NaN);
+    sumMs += Number(number) * (unitMs[unit] ?? NaN);
   } while (part.lastIndex > 0 && part.lastIndex < text.length);
-  return sum;
+  return sumMs;
 }
 
 /** The text cut to a number of bytes in UTF-8, without half a character at its end. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { parseChallenges, parseReference, type Running } from "../figwasp.ts";
-import { readRealm } from "../lib/registry/auth.ts";
+import { readRealm } from "../lib/registry/token.ts";
 import { Hosts } from "../lib/registry/hosts.ts";
 import { behind, digest, giving, holding, inTurn, queryOf, refusing, routes } from "./support/doors.ts";
 import { type Internet, serveInternet } from "./support/internet.ts";
@@ -1131,7 +1131,7 @@ describe("Registry.visits", () => {
 
   it("tells where a credential was looked for, and the setting that is missing", async (t) => {
     const { figwasp } = await world(t, { [registry]: behind(basic, []) });
-    await figwasp.ask(image, { sources: [], looked: ["Secret shop/pull is not there"] });
+    await figwasp.ask(image, { sources: [], whyNoneUsable: ["Secret shop/pull is not there"] });
     assert.equal(figwasp.visits[0]?.found, "asks for Basic; Secret shop/pull is not there");
     assert.match(
       await met(t, unrelated, { has: 1 }),

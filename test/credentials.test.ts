@@ -34,7 +34,7 @@ describe("credentialsFor()", () => {
   it("matches the Secrets together and the mounted config by itself, and says where each comes from", () => {
     const secrets = [login("*.io", "a", "Secret shop/one"), login("reg.io/a", "b", "Secret shop/two")];
     const sources = [secrets, [login("reg.io", "c", "/docker/config.json")]];
-    assert.deepEqual(credentialsFor({ sources, looked: [] }, "reg.io/a/b"), [
+    assert.deepEqual(credentialsFor({ sources, whyNoneUsable: [] }, "reg.io/a/b"), [
       { basic: "b", source: 'key "reg.io/a" of Secret shop/two' },
       { basic: "a", source: 'key "*.io" of Secret shop/one' },
       { basic: "c", source: 'key "reg.io" of /docker/config.json' },
@@ -47,14 +47,14 @@ describe("credentialsFor()", () => {
       return { key: "reg.io", credential: { basic, identityToken }, source: identityToken };
     });
     assert(one && other);
-    assert.equal(credentialsFor({ sources: [[one, other, one]], looked: [] }, "reg.io/a").length, 2);
+    assert.equal(credentialsFor({ sources: [[one, other, one]], whyNoneUsable: [] }, "reg.io/a").length, 2);
   });
 
   it("gives the same credential once, and passes over a key without one", () => {
     const empty = { key: "reg.io", credential: undefined, source: "z" };
     const sources = [[empty, login("reg.io", "a", "x"), login("reg.io/a", "a", "y")]];
     assert.deepEqual(
-      credentialsFor({ sources, looked: [] }, "reg.io/a").map(({ source }) => source),
+      credentialsFor({ sources, whyNoneUsable: [] }, "reg.io/a").map(({ source }) => source),
       ['key "reg.io/a" of y'],
     );
   });
@@ -62,7 +62,7 @@ describe("credentialsFor()", () => {
   it("names a key without the password that is in it", () => {
     for (const key of ["https://user:s3cr3t@reg.io/a", "user:s3cr3t@reg.io/a", "https://u:s3cr/3t@x@reg.io/a?s3cr3t"]) {
       const [found] = credentialsFor(
-        { sources: [[login(key, "a", "x"), login("reg.io", "b", "y")]], looked: [] },
+        { sources: [[login(key, "a", "x"), login("reg.io", "b", "y")]], whyNoneUsable: [] },
         "reg.io/a",
       );
       assert(found && !/s3cr/.test(found.source));
@@ -74,8 +74,8 @@ describe("credentialsFor()", () => {
 
   it("does not give Docker Hub's credential to a host without a dot, as the kubelet would", () => {
     const sources = [[login("https://index.docker.io/v1/", "a", "x")]];
-    assert.deepEqual(credentialsFor({ sources, looked: [] }, "localhost/app"), []);
-    assert.equal(credentialsFor({ sources, looked: [] }, "docker.io/library/app").length, 1);
+    assert.deepEqual(credentialsFor({ sources, whyNoneUsable: [] }, "localhost/app"), []);
+    assert.equal(credentialsFor({ sources, whyNoneUsable: [] }, "docker.io/library/app").length, 1);
   });
 });
 

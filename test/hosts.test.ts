@@ -21,7 +21,7 @@ const image = parseReference("registry.example/app");
 const answer = answerDigest("v1");
 
 const login = { key: "registry.example", credential: { basic: btoa("user:right") }, source: "Secret shop/pull" };
-const keyring = { sources: [[login]], looked: [] };
+const keyring = { sources: [[login]], whyNoneUsable: [] };
 
 type Files = Record<string, string>;
 

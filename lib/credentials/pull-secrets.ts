@@ -48,7 +48,7 @@ export class PullSecrets {
     const secrets = await Promise.all(reads);
     const mounted = this.#mounted ? [this.#mounted] : [];
     const sources = [secrets, mounted].map((group) => group.flatMap(({ logins }) => logins));
-    return { sources, looked: [...secrets, ...mounted].map(({ looked }) => looked) };
+    return { sources, whyNoneUsable: [...secrets, ...mounted].map(({ whyNoneUsable }) => whyNoneUsable) };
   }
 
   // What the kubelet ignores is noted and ignored here too.
@@ -73,7 +73,7 @@ export class PullSecrets {
   // Beside a mounted docker config this is no news: a Role without rights on Secrets is one way to install figwasp.
   #ignore(reason: string): LoginSource {
     if (!this.#mounted) this.#note(reason);
-    return { logins: [], looked: reason };
+    return { logins: [], whyNoneUsable: reason };
   }
 }
 
@@ -84,6 +84,6 @@ export async function readMountedConfig(folder: string): Promise<LoginSource> {
 }
 
 function toSource(source: string, logins: Login[]): LoginSource {
-  const looked = `no key of ${source} that holds a credential matches`;
-  return { logins: logins.map((login) => ({ ...login, source })), looked };
+  const whyNoneUsable = `no key of ${source} that holds a credential matches`;
+  return { logins: logins.map((login) => ({ ...login, source })), whyNoneUsable };
 }

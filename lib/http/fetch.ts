@@ -1,90 +1,99 @@
 /**
- * HTTP by Node's own client: what of `fetch` figwasp needs, over connections that are kept. Undici, which is Node's
- * `fetch` too, takes several times the CPU of a whole run to load, and ends a connection after each HEAD.
+ * HTTP requests by Node's own client, over connections that are kept: the part of the standard `fetch` that figwasp needs.
+ * Node's built-in `fetch`, which is Undici, takes several times the CPU of a whole run to load, and closes a connection
+ * after each HEAD.
  */
 import { once } from "node:events";
-import { Agent, type ClientRequest, type IncomingMessage, request as requestPlainly } from "node:http";
-import { Agent as TlsAgent, type AgentOptions, request as requestSecurely } from "node:https";
+import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
+import { Agent as HttpsAgent, type AgentOptions, request as requestHttps } from "node:https";
 import { Readable } from "node:stream";
 
 /** How a host is reached, by the scheme of its URL. */
 export interface Agents {
   "http:": Agent;
   "https:": Agent;
-  /** How long a connection may take to be made, in milliseconds. */
+  /** How long it may take to make a connection, in milliseconds. */
   dialTimeoutMs?: number | undefined;
-  /** Puts an agent that trusts further CAs in place of the one for https, where there are any. */
-  widenTrust?: () => void;
+  /** Replaces the agent for https by one that also trusts the CAs of the system's store. Absent where that has happened
+   *  or is not wanted. */
+  trustSystemStore?: () => void;
 }
 
-/** One connection to each host, which is kept: who asks a host waits for his turn before his deadline begins. */
+/** Agents that keep one connection to each host. A second request to a host therefore waits inside the agent; a caller that
+ *  does not want its deadline to pass there sends one request at a time. */
 export function newAgents(options: AgentOptions = {}): Agents {
-  const kept = { keepAlive: true, maxSockets: 1, ...options };
-  return { "http:": new Agent(kept), "https:": new TlsAgent(kept) };
+  const agentOptions = { keepAlive: true, maxSockets: 1, ...options };
+  return { "http:": new Agent(agentOptions), "https:": new HttpsAgent(agentOptions) };
 }
 
+/** What a request is made of, beside its URL. */
 export interface RequestInit {
   method: string;
   headers?: Record<string, string>;
   body?: string;
-  /** Absent: any host, by the CAs that Node brings along. */
+  /** Absent: agents for any host, which trust the CAs that Node brings along. */
   agents?: Agents | undefined;
   signal?: AbortSignal;
 }
 
-/** An answer; one of `fetch` would do as well. */
+/** A response. One of the standard `fetch` has this shape too. */
 export interface Response {
   status: number;
   url: string;
   headers: { get: (name: string) => string | null };
-  /** To be read to its end, or to be cancelled: until then the connection is taken. */
+  /** Null after a HEAD. Otherwise to be read to its end or cancelled, since it occupies the connection until then. */
   body: (AsyncIterable<Uint8Array> & { cancel: () => Promise<void> }) | null;
 }
 
-let byDefault: Agents | undefined;
-/** Connections over which something was asked before; a request that has waited for one does not tell. */
-const used = new WeakSet<object>();
+let defaultAgents: Agents | undefined;
+/** Connections that have carried a request. */
+const usedSockets = new WeakSet<object>();
 
-/** Asks, and follows no redirect. The body of what is no success is read at once, to a limit, so that the connection is
- *  free for the next question. Throws what Node throws. */
+/** Sends a request, and follows no redirect. The body of a response other than 2xx is read at once, up to
+ *  `errorBodyLimitBytes`, so that the connection is free for the next request.
+ *
+ *  A failed request is sent once more where another outcome is likely:
+ *  1. the certificate was not trusted, and the system's store has not been asked yet;
+ *  2. a GET or HEAD went over a kept connection that the server was just closing (RFC 9112, 9.3.1), or on which it had sent
+ *     more than the response before.
+ *  Rejects with Node's own error otherwise. */
 export async function fetch(url: string, init: RequestInit): Promise<Response> {
-  const { method, body, signal, agents = (byDefault ??= newAgents()) } = init;
-  const isSecure = url.startsWith("https:");
-  const agent = agents[isSecure ? "https:" : "http:"];
+  defaultAgents ??= newAgents();
+  const { method, body, signal, agents = defaultAgents } = init;
+  const isHttps = url.startsWith("https:");
+  const agent = agents[isHttps ? "https:" : "http:"];
   const headers = { "accept-encoding": "identity", ...init.headers };
   const options = { method, headers, agent, ...(signal && { signal }) };
-  const request = isSecure ? requestSecurely(url, options) : requestPlainly(url, options);
-  if (agents.dialTimeoutMs !== undefined) limitDialling(request, agents.dialTimeoutMs);
-  let isKept = false;
+  const request = isHttps ? requestHttps(url, options) : requestHttp(url, options);
+  if (agents.dialTimeoutMs !== undefined) limitDialing(request, agents.dialTimeoutMs);
+  let isKeptConnection = false;
   request.once("socket", (socket) => {
-    isKept = used.has(socket);
-    used.add(socket);
+    isKeptConnection = usedSockets.has(socket);
+    usedSockets.add(socket);
   });
-  // What breaks off after the answer has begun is heard by who reads the body.
+  // An error after the response has begun reaches the reader of the body; without a listener here it would end the process.
   request.on("error", () => undefined);
   try {
-    // A request that waits for a proxy's tunnel does not hear of its signal by itself.
-    const answered = once(request.end(body), "response", signal && { signal });
-    const [message] = (await answered) as [IncomingMessage];
+    // The signal is given to `once` too: a request that waits for a proxy's tunnel does not react to its own.
+    const response = once(request.end(body), "response", signal && { signal });
+    const [message] = (await response) as [IncomingMessage];
     return await toResponse(message, url, init);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (isUntrusted(code)) agents.widenTrust?.();
-    const isWider = isSecure && agents["https:"] !== agent;
-    // The server ended a kept connection at the moment at which it was used again (RFC 9112, 9.3.1), or had sent more
-    // than it should before.
-    const isOfBefore = isKept && (code === "ECONNRESET" || code?.startsWith("HPE_"));
-    const isLost = isOfBefore && (method === "GET" || method === "HEAD");
-    if (isWider || isLost) return fetch(url, init);
+    if (isUntrusted(code)) agents.trustSystemStore?.();
+    const hasNewAgent = isHttps && agents["https:"] !== agent;
+    const isStaleConnection = isKeptConnection && (code === "ECONNRESET" || code?.startsWith("HPE_"));
+    const isRepeatable = method === "GET" || method === "HEAD";
+    if (hasNewAgent || (isStaleConnection && isRepeatable)) return fetch(url, init);
     throw error;
   }
 }
 
-function limitDialling(request: ClientRequest, dialTimeoutMs: number): void {
+function limitDialing(request: ClientRequest, dialTimeoutMs: number): void {
   request.once("socket", (socket) => {
     if (!socket.connecting) return;
-    const late = () => request.destroy(new Error(`no connection within ${dialTimeoutMs} ms`));
-    const timer = setTimeout(late, dialTimeoutMs);
+    const giveUp = () => request.destroy(new Error(`no connection within ${dialTimeoutMs} ms`));
+    const timer = setTimeout(giveUp, dialTimeoutMs);
     for (const event of ["connect", "close"]) socket.once(event, () => clearTimeout(timer));
   });
 }
@@ -95,22 +104,22 @@ async function toResponse(message: IncomingMessage, url: string, { method, signa
     const value = message.headers[name];
     return Array.isArray(value) ? value.join(", ") : (value ?? null);
   };
-  const answer = { status, url, headers: { get } };
+  const response = { status, url, headers: { get } };
   if (method === "HEAD") {
     message.resume();
-    return { ...answer, body: null };
+    return { ...response, body: null };
   }
   const encoding = message.headers["content-encoding"] ?? "identity";
   if (encoding !== "identity") {
     message.destroy();
     throw new Error(`it answered in content-encoding ${encoding}, which was not asked for`);
   }
-  const chunks = status < 300 ? readFrom(message, signal) : await readRefusal(message);
-  return { ...answer, body: Object.assign(chunks, { cancel: async () => void message.destroy() }) };
+  const chunks = status < 300 ? readChunks(message, signal) : await readErrorBody(message);
+  return { ...response, body: Object.assign(chunks, { cancel: async () => void message.destroy() }) };
 }
 
-// Where the request was ended, that is why the body breaks off.
-async function* readFrom(message: IncomingMessage, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+// A body that breaks off because the signal fired is reported with the signal's reason, not with Node's "aborted".
+async function* readChunks(message: IncomingMessage, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
   try {
     yield* message as AsyncIterable<Uint8Array>;
   } catch (error) {
@@ -119,18 +128,18 @@ async function* readFrom(message: IncomingMessage, signal: AbortSignal | undefin
   }
 }
 
-/** Of the body of what is no success; more of it is not read. */
-export const refusalLimitBytes = 64 * 1024;
+/** How much is read of the body of a response other than 2xx. */
+export const errorBodyLimitBytes = 64 * 1024;
 
-// Nothing where it breaks off: the status says enough.
-async function readRefusal(message: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
+// A body that breaks off counts as empty, since the status is enough.
+async function readErrorBody(message: IncomingMessage): Promise<AsyncIterable<Uint8Array>> {
   const chunks: Uint8Array[] = [];
-  let size = 0;
+  let sizeBytes = 0;
   try {
     for await (const chunk of message as AsyncIterable<Uint8Array>) {
       chunks.push(chunk);
-      size += chunk.length;
-      if (size > refusalLimitBytes) break;
+      sizeBytes += chunk.length;
+      if (sizeBytes > errorBodyLimitBytes) break;
     }
   } catch {
     chunks.length = 0;
@@ -138,10 +147,10 @@ async function readRefusal(message: IncomingMessage): Promise<AsyncIterable<Uint
   return Readable.from(chunks);
 }
 
-const untrusted =
+const untrustedCodes =
   /^(?:SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY_LEAF_SIGNATURE|GET_ISSUER_CERT(?:_LOCALLY)?))$/;
 
-/** Whether a certificate is of nobody who is trusted, by the code of OpenSSL. */
+/** Whether an error code of OpenSSL says that no trusted CA has issued the certificate: `SELF_SIGNED_CERT_IN_CHAIN`. */
 export function isUntrusted(code: string | undefined): boolean {
-  return untrusted.test(code ?? "");
+  return untrustedCodes.test(code ?? "");
 }

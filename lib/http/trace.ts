@@ -1,13 +1,12 @@
 /**
- * What `-v` tells: each request and what came of it, to be read beside the verdicts. Never a body, a credential, or
- * what a server signed.
+ * What `-v` prints: one line for each request and its response. Bodies, credentials and signatures are left out.
  */
 import { STATUS_CODES } from "node:http";
 import { printable } from "../text.ts";
-import type { Response } from "./fetch.ts";
+import type { RequestInit, Response } from "./fetch.ts";
 import { type Fetch, reasonOf } from "./transport.ts";
 
-const tellingHeaders = [
+const printedHeaders = [
   "www-authenticate",
   "location",
   "docker-content-digest",
@@ -16,7 +15,8 @@ const tellingHeaders = [
   "retry-after",
   "warning",
 ];
-const tellingParameters = new Set([
+// Of any other parameter only the name is printed, since the query of a URL may be signed.
+const printedParameters = new Set([
   "scope",
   "service",
   "ns",
@@ -26,43 +26,49 @@ const tellingParameters = new Set([
   "fieldManager",
 ]);
 
-/** `fetch`, with a line for each request: `HEAD https://r.example/v2/app/manifests/latest: 200 OK in 12 ms`. */
+/** `fetch` that hands `tell` a line for each request, indented by two blanks:
+ *  `HEAD https://r.example/v2/app/manifests/latest with Bearer: 200 OK in 12 ms, content-type text/plain`. */
 export function traced(fetch: Fetch, tell: (line: string) => void): Fetch {
   return async (url, init) => {
-    const names = Object.keys(init.headers ?? {});
-    const authorization = names.find((name) => name.toLowerCase() === "authorization");
-    const [scheme = "a credential"] = /^(?:Basic|Bearer)(?= )/i.exec(init.headers?.[authorization ?? ""] ?? "") ?? [];
-    const as = authorization === undefined ? "" : ` with ${scheme}`;
-    const began = performance.now();
-    const say = (outcome: string, ...more: string[]) => {
-      const took = `${outcome} in ${Math.round(performance.now() - began)} ms`;
-      tell(printable(`  ${init.method} ${describeUrl(url)}${as}: ${[took, ...more].join(", ")}`));
+    const startedMs = performance.now();
+    const tellOutcome = (outcome: string, headers: string[] = []) => {
+      const elapsedMs = Math.round(performance.now() - startedMs);
+      const details = [`${outcome} in ${elapsedMs} ms`, ...headers].join(", ");
+      tell(printable(`  ${init.method} ${describeUrl(url)}${describeCredential(init)}: ${details}`));
     };
     try {
       const response = await fetch(url, init);
-      say(`${response.status} ${STATUS_CODES[response.status] ?? ""}`.trim(), ...describeHeaders(response));
+      const { status } = response;
+      tellOutcome(`${status} ${STATUS_CODES[status] ?? ""}`.trim(), describeHeaders(response));
       return response;
     } catch (error) {
-      say(reasonOf(error));
+      tellOutcome(reasonOf(error));
       throw error;
     }
   };
 }
 
+// ` with Basic`, ` with Bearer`, or empty where no credential was sent.
+function describeCredential({ headers = {} }: RequestInit): string {
+  const header = Object.entries(headers).find(([name]) => name.toLowerCase() === "authorization");
+  if (!header) return "";
+  const [scheme = "a credential"] = /^(?:Basic|Bearer)(?= )/i.exec(header[1]) ?? [];
+  return ` with ${scheme}`;
+}
+
 function describeHeaders({ headers }: Response): string[] {
-  return tellingHeaders.flatMap((name) => {
+  return printedHeaders.flatMap((name) => {
     const value = headers.get(name);
     if (value === null || value === "application/json") return [];
     return [`${name} ${name === "location" ? value.replace(/[?#].*$/s, "?…") : value}`];
   });
 }
 
-// A query may hold what was signed.
 function describeUrl(url: string): string {
   const { origin, pathname, searchParams } = new URL(url);
-  const query = [...searchParams].flatMap(([name, value]) => {
+  const parameters = [...searchParams].flatMap(([name, value]) => {
     if (value === "") return [];
-    return [`${name}=${tellingParameters.has(name) ? value : "…"}`];
+    return [`${name}=${printedParameters.has(name) ? value : "…"}`];
   });
-  return `${origin}${pathname}${query.length > 0 ? `?${query.join("&")}` : ""}`;
+  return `${origin}${pathname}${parameters.length > 0 ? `?${parameters.join("&")}` : ""}`;
 }

@@ -1,42 +1,44 @@
 /**
- * What a registry's host is spared, and what it tells about its limits: one request at a time, another try only where
- * the trouble may pass by itself, and none at all after it answered 429 or, twice, not at all.
+ * Spares a registry's host: one request at a time, a second or third try only for trouble that may pass by itself, and no
+ * request at all after it answered 429 or let two deadlines pass. Also reads what a host tells about its limits.
  */
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { oneAtATime } from "../calls.ts";
-import type { Response } from "../http/fetch.ts";
-import { codeOf, type Fetch, HttpError, isLate } from "../http/transport.ts";
+import type { RequestInit, Response } from "../http/fetch.ts";
+import { codeOf, type Fetch, HttpError, isTimeout } from "../http/transport.ts";
 import { oneLine } from "../text.ts";
 
-/** What remains of a limit, as a host told it last. */
+/** What a host has last told about a limit. */
 export interface Quota {
   remaining: number;
   limit: number;
-  /** How long the limit counts, where it is told. */
+  /** The time within which the limit counts; undefined where the host does not tell it. */
   windowSeconds: number | undefined;
 }
 
-const quotaLeftToNodes = 0.2;
+const shareReservedForNodes = 0.2;
 
-/** Whether what remains is left to the nodes, which cannot do without. */
+/** Whether so little remains that figwasp leaves it to the nodes, which need it to start pods. */
 export function isForNodes({ remaining, limit }: Quota): boolean {
-  return remaining < limit * quotaLeftToNodes;
+  return remaining < limit * shareReservedForNodes;
 }
 
-/** `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. */
+/** `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. The host has its port, unless it is the default. */
 export function describeQuota(host: string, { remaining, limit, windowSeconds }: Quota): string {
-  const each = windowSeconds && windowSeconds % 3600 === 0 ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
-  const window = windowSeconds === undefined ? "" : `, per ${each}`;
+  const isWholeHours = windowSeconds && windowSeconds % 3600 === 0;
+  const duration = isWholeHours ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
+  const window = windowSeconds === undefined ? "" : `, per ${duration}`;
   return `${host}: ${remaining} of ${limit} remain of its rate limit${window}`;
 }
 
-const silencesAtMost = 2;
-const triesAtMost = 3;
-const longestWaitSeconds = 10;
-const passingStatuses = new Set([408, 500, 502, 503, 504, 522]);
-const passingCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN"]);
+const maxTries = 3;
+const maxTimeouts = 2; // of one host
+const maxRetryAfterSeconds = 10; // for a longer time than this, a host is not waited for
+const temporaryStatuses = new Set([408, 500, 502, 503, 504, 522]);
+const temporaryErrorCodes = new Set(["ECONNRESET", "EPIPE", "EAI_AGAIN"]);
 
+/** A client for all registries of a run, which counts what each of their hosts answered. */
 export class LimitedClient {
   /** By host, with its port: what it told about its limits. */
   readonly quotas = new Map<string, Quota>();
@@ -45,43 +47,46 @@ export class LimitedClient {
   readonly #fetch: Fetch;
   readonly #signal: AbortSignal;
   readonly #delayMs: number;
-  /** Why a host is not asked any more. */
+  /** By host: why it is not asked any more, and the status for the error that says so. */
   readonly #stopped = new Map<string, { status: number | undefined; why: string }>();
-  readonly #silences = new Map<string, number>();
-  readonly #turns = new Map<string, Promise<unknown>>();
+  /** By host: how many of its requests reached their deadline. */
+  readonly #timeoutCounts = new Map<string, number>();
+  readonly #lastRequests = new Map<string, Promise<unknown>>();
 
-  /** `fetch` comes from boundFetch, and `signal` ends the run; the delay before a second try is in milliseconds. */
+  /** `fetch` comes from boundFetch, and `signal` ends the run. `delayMs` is the mean pause before a second try. */
   constructor(fetch: Fetch, { signal, delayMs = 1000 }: { signal: AbortSignal; delayMs?: number | undefined }) {
     this.#fetch = fetch;
     this.#signal = signal;
     this.#delayMs = delayMs;
   }
 
-  /** As `fetch`, for requests that may be repeated, one after the other to a host. Throws HttpError, without asking, for a
-   *  host that has answered 429, with that status, or that has let two deadlines pass. */
+  /** `fetch` for requests that may be sent again. Temporary trouble leads to another try, up to three in all, after a pause
+   *  that grows and is never shorter than the `Retry-After` that the host asked for. Throws HttpError, without a request,
+   *  for a host that is not asked any more: with status 429 where it answered that, without a status after timeouts. */
   readonly fetch: Fetch = async (url, init) => {
     const { host } = new URL(url);
     for (let tries = 1; ; tries++) {
-      const isLast = tries === triesAtMost;
-      let waitMs = this.#delayMs * 3 ** (tries - 1) * (0.5 + Math.random());
+      const isLastTry = tries === maxTries;
+      const randomFactor = 0.5 + Math.random();
+      let pauseMs = this.#delayMs * 3 ** (tries - 1) * randomFactor;
       try {
-        // So that one connection does for a host, and nobody's deadline passes while he waits.
-        const response = await oneAtATime(this.#turns, host, () => this.#ask(host, url, init));
-        if (isLast || !passingStatuses.has(response.status)) return response;
-        const asked = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
-        if (asked > longestWaitSeconds) return response;
-        waitMs = Math.max(waitMs, asked * 1000);
+        // One connection to a host is enough then, and a request does not spend its deadline waiting for another one.
+        const response = await oneAtATime(this.#lastRequests, host, () => this.#fetchOnce(host, url, init));
+        if (isLastTry || !temporaryStatuses.has(response.status)) return response;
+        const retryAfterSeconds = parseRetryAfter(response.headers.get("retry-after"), new Date()) ?? 0;
+        if (retryAfterSeconds > maxRetryAfterSeconds) return response;
+        pauseMs = Math.max(pauseMs, retryAfterSeconds * 1000);
       } catch (error) {
-        if (isLast || !passingCodes.has(codeOf(error) ?? "")) throw error;
+        if (isLastTry || !temporaryErrorCodes.has(codeOf(error) ?? "")) throw error;
       }
-      // Ended, the next try fails with the reason.
-      await sleep(waitMs, undefined, { signal: this.#signal }).catch(() => undefined);
+      // If the run ends during the pause, the next try fails at once and says why.
+      await sleep(pauseMs, undefined, { signal: this.#signal }).catch(() => undefined);
     }
   };
 
-  /** Throws HttpError with status 429 where what remains of a host's limit is for the nodes: Docker Hub counts a GET of a
-   *  manifest as a pull. */
-  sparePulls(host: string): void {
+  /** To be called before a GET of a manifest, which Docker Hub counts as a pull. Throws HttpError with status 429, where what
+   *  remains of the host's limit is left to the nodes. */
+  ensurePullsRemain(host: string): void {
     const quota = this.quotas.get(host);
     if (!quota || !isForNodes(quota)) return;
     const { remaining, limit } = quota;
@@ -89,33 +94,33 @@ export class LimitedClient {
     throw new HttpError(429, why);
   }
 
-  async #ask(host: string, url: string, init: Parameters<Fetch>[1]): Promise<Response> {
-    this.#refuseStopped(host);
+  async #fetchOnce(host: string, url: string, init: RequestInit): Promise<Response> {
+    this.#refuseIfStopped(host);
     try {
       const response = await this.#fetch(url, init);
-      this.#note(host, response);
-      if (response.status === 429) this.#refuseStopped(host);
+      this.#readLimits(host, response);
+      if (response.status === 429) this.#refuseIfStopped(host);
       return response;
     } catch (error) {
-      if (isLate(error)) this.#noteSilence(host);
+      if (isTimeout(error)) this.#countTimeout(host);
       throw error;
     }
   }
 
-  #refuseStopped(host: string): void {
+  #refuseIfStopped(host: string): void {
     const stop = this.#stopped.get(host);
     if (stop) throw new HttpError(stop.status, stop.why);
   }
 
-  // Each further image would wait as long, and the others' turns with it.
-  #noteSilence(host: string): void {
-    const silences = (this.#silences.get(host) ?? 0) + 1;
-    this.#silences.set(host, silences);
-    const why = `${host} gave no answer ${silences} times; it is not asked again in this run`;
-    if (silences === silencesAtMost) this.#stopped.set(host, { status: undefined, why });
+  // Each further image would wait for its whole deadline, and so would all requests queued behind it.
+  #countTimeout(host: string): void {
+    const count = (this.#timeoutCounts.get(host) ?? 0) + 1;
+    this.#timeoutCounts.set(host, count);
+    const why = `${host} gave no answer ${count} times; it is not asked again in this run`;
+    if (count === maxTimeouts) this.#stopped.set(host, { status: undefined, why });
   }
 
-  #note(host: string, { status, headers }: Response): void {
+  #readLimits(host: string, { status, headers }: Response): void {
     const quota = readQuota(headers);
     if (quota) this.quotas.set(host, quota);
     for (const [, text = ""] of (headers.get("warning") ?? "").matchAll(/\b299 [^ ]+ "((?:[^"\\]|\\.){1,500})"/g)) {
@@ -123,23 +128,23 @@ export class LimitedClient {
     }
     if (status !== 429 || this.#stopped.has(host)) return;
     const seconds = parseRetryAfter(headers.get("retry-after"), new Date());
-    const when = seconds === undefined ? "" : `, to be asked again in ${seconds} s`;
-    const why = `${host} answered 429 ${STATUS_CODES[429]}${when}; it is not asked again in this run`;
+    const retryHint = seconds === undefined ? "" : `, to be asked again in ${seconds} s`;
+    const why = `${host} answered 429 ${STATUS_CODES[429]}${retryHint}; it is not asked again in this run`;
     this.#stopped.set(host, { status, why });
   }
 }
 
-/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is none where it has
- *  passed. Undefined for anything else. See RFC 9110, 10.2.3. */
+/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is 0 where it has passed.
+ *  Undefined for anything else. See RFC 9110, 10.2.3. */
 export function parseRetryAfter(text: string | null, now: Date): number | undefined {
   const trimmed = text?.trim() ?? "";
   if (/^\d{1,9}$/.test(trimmed)) return Number(trimmed);
   if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(trimmed)) return undefined;
-  const at = Date.parse(trimmed);
-  return Number.isNaN(at) ? undefined : Math.max(0, Math.ceil((at - now.getTime()) / 1000));
+  const timeMs = Date.parse(trimmed);
+  return Number.isNaN(timeMs) ? undefined : Math.max(0, Math.ceil((timeMs - now.getTime()) / 1000));
 }
 
-// Docker Hub's `ratelimit-remaining: 76;w=21600`, and `x-ratelimit-remaining` of others, with the window in the limit:
+// Docker Hub sends `ratelimit-remaining: 76;w=21600`; others send `x-ratelimit-remaining`, with the window in the limit:
 // `x-ratelimit-limit: 3000, 3000;w=60`.
 function readQuota(headers: Response["headers"]): Quota | undefined {
   const read = (name: string) => headers.get(`ratelimit-${name}`) ?? headers.get(`x-ratelimit-${name}`) ?? "";

@@ -82,8 +82,10 @@ export function keyringOf(
     credential,
     source: `Secret shop/pull-${at + 1}`,
   }));
-  const looked = logins.map((_login, at) => `no key of Secret shop/pull-${at + 1} that holds a credential matches`);
-  return { sources: [entries], looked };
+  const whyNoneUsable = logins.map(
+    (_login, at) => `no key of Secret shop/pull-${at + 1} that holds a credential matches`,
+  );
+  return { sources: [entries], whyNoneUsable };
 }
 
 let count = 0;

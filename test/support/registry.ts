@@ -109,7 +109,7 @@ export function callIt(version?: string, revision?: string): Record<string, stri
 }
 
 /** A keyring without credentials, for images that anybody may pull. */
-export const noKeys: Keyring = { sources: [], looked: [] };
+export const noKeys: Keyring = { sources: [], whyNoneUsable: [] };
 
 /** A Registry that can resolve a reference in one call. */
 export class AskableRegistry extends Registry {
