@@ -2,8 +2,9 @@
 /**
  * figwasp restarts a Kubernetes workload when its image tag has moved in the registry.
  *
- * Kubernetes starts a pod from `app:latest` and does not look at the tag again. figwasp looks once, makes the workload roll
- * if a fresh pod would run other content, and ends. This file holds every decision, in the order in which it is made:
+ * Kubernetes starts a pod from `app:latest` and does not look at the tag again. figwasp looks once, makes the workload
+ * roll if a fresh pod would run other content, and ends. This file holds every decision, in the order in which it is
+ * made:
  *
  *   Vocabulary                   what can be said of a workload, and the exit code of each verdict
  *   What runs                    which pods count, and which digest each of their containers runs
@@ -13,8 +14,9 @@
  *   The action and its note      one PATCH of two pod-template annotations
  *   The run                      select, judge, restart, wait, report
  *
- * The judge takes plain data and returns plain data; only the run reads and writes. How servers are asked and how findings
- * are printed stands in lib/ (docs/architecture.md). It keeps no state: what it did stands in the pod template.
+ * The judge takes plain data and returns plain data; only the run reads and writes. How servers are asked and how
+ * findings are printed stands in lib/ (docs/architecture.md). It keeps no state: what it did stands in the pod
+ * template.
  */
 import { mapConcurrently } from "./lib/calls.ts";
 import { announce, noteImageVolumes } from "./lib/command/announce.ts";
@@ -25,12 +27,12 @@ import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
 import { describeStuck, describeUnclear } from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
+import { waitForRollout } from "./lib/command/wait.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
 import { ConfigError, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
 import { nameOf, type Pod, type Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
-import { waitForRollout } from "./lib/kubernetes/rollout.ts";
 import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
 import { parseReference } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
@@ -55,18 +57,20 @@ export const exitCodes: Record<WorkloadVerdict["kind"], 0 | 1> = {
   waiting: 0, // the next run looks again
   unknown: 0, // uncertain is never an action, and never "current"
   current: 0,
-  skipped: 0, // a restart would change nothing, or the owner does not want one
+  skipped: 0, // a restart would change nothing, or the workload is paused
 };
 
 // --- What runs ---
-// The pods of the newest template tell which digests run. The tag comes from the pod template alone: imageID carries no tag,
-// and may carry another repository's name (kubernetes/kubernetes#95385).
+// The pods of the newest template tell which digests run, in containers, init containers and sidecars. The tag comes
+// from the pod template alone: imageID carries no tag, and may carry another repository's name
+// (kubernetes/kubernetes#95385).
 
-/** The pods of the newest pod template, from the objects that the workload owns; none before the controller has made them.
+/** The pods of the newest pod template, from the objects that the workload owns; none before the controller has made
+ *  them.
  *  - Deployment: the pods of the ReplicaSet that carries the Deployment's own revision number.
  *  - StatefulSet: the pods whose label names the revision of its status.
- *  - DaemonSet: the pods whose label names the ControllerRevision with the highest number. Not the youngest one: an undo
- *    gives an older revision the highest number. */
+ *  - DaemonSet: the pods whose label names the ControllerRevision with the highest number. Not the youngest one: an
+ *    undo gives an older revision the highest number. */
 export function currentPods(workload: Workload, owned: OwnedObjects): Pod[] {
   const { kind, uid, revision } = workload;
   if (kind === "deployment") {
@@ -78,14 +82,14 @@ export function currentPods(workload: Workload, owned: OwnedObjects): Pod[] {
   return (owned.podsByOwner.get(uid) ?? []).filter((pod) => hash !== "" && pod.revisionHash === hash);
 }
 
-/** The pods that count. Pods that are terminating do not, nor do pods that have ended; Evicted pods are Failed ones, and
- *  stay listed with the image that they ran (kubernetes/kubernetes#91672). */
+/** The pods that count. Pods that are terminating do not, nor do pods that have ended; Evicted pods are Failed ones,
+ *  and stay listed with the image that they ran (kubernetes/kubernetes#91672). */
 export function countingPods(pods: Pod[]): Pod[] {
   return pods.filter(({ isTerminating, phase }) => !isTerminating && phase !== "Succeeded" && phase !== "Failed");
 }
 
-/** The digest that a container runs, or why its status does not tell. An image ID is the digest of the image's config; if
- *  Docker keeps its images in containerd, it is the digest of a manifest. */
+/** The digest that a container runs, or why its status does not tell. An image ID is the digest of the image's config;
+ *  if Docker keeps its images in containerd, it is the digest of a manifest. */
 export type Running = RunningDigest | { kind: "unreadable"; reason: string };
 type RunningDigest = { kind: "digest"; digest: Digest; isImageId: boolean };
 
@@ -107,26 +111,28 @@ export function runningDigest(imageID: string): Running {
 
 const restartedForKey = "figwasp/restarted-for";
 
-/** figwasp's note of its last restart, from the annotations of a pod or of a pod template: by container name, the digest
- *  that the container was restarted for. Anything that figwasp did not write counts as no note. */
+/** figwasp's note of its last restart, from the annotations of a pod or of a pod template: by container name, the
+ *  digest that the container was restarted for. Anything that figwasp did not write counts as no note. */
 export function restartedFor(annotations: Record<string, string>): Record<string, unknown> {
   return parseObject(annotations[restartedForKey] ?? "") ?? {};
 }
 
 // --- What a fresh pod would run ---
-// A fresh pod pulls what the tag points to now. One HEAD resolves it, once for each image and run. A GET follows if the HEAD
-// was answered with 403, 404 or 405 or without a digest, and to explain a difference (lib/registry/registry.ts).
-// A lookup fails if the registry did not answer with a digest in the end: no connection, no answer within the deadline, a
-// certificate that is not trusted, a redirect or token server that figwasp does not follow, a hosts.toml it cannot use, a
-// pull Secret that is broken, a refused login, any other status than 200. A passing error (408, 5xx, a broken connection) is
-// tried three times. A host that answers 429, or lets two deadlines pass, is not asked again in this run, and every further
-// lookup there fails. What the registry says beside its answer (warnings, what is left of a quota) is only noted.
+// A fresh pod pulls what the tag points to now. One HEAD resolves it, once for each image and run. A GET follows if the
+// HEAD was answered with 403, 404 or 405 or without a digest, and to explain a difference (lib/registry/registry.ts).
+// A lookup fails if the registry did not answer with a digest in the end: no connection, no answer within the deadline,
+// a certificate that is not trusted, a redirect or token server that figwasp does not follow, a hosts.toml it cannot
+// use, a pull Secret that is broken, a login that is refused with every credential, any other status than 200. The
+// credentials are those of the pods' pull Secrets, in the kubelet's order; once a host has refused three in this run,
+// it gets no other one. A passing error (408, 5xx, a broken connection) is tried three times. A host that answers 429,
+// or lets two deadlines pass, is not asked again in this run, and every further lookup there fails. Warnings and quotas
+// are only noted.
 
 /** What the registry says about a tag, and what it means that a container runs another digest.
  *  - failed: the registry did not answer about the tag.
  *  - unknown: it answered with something that cannot be read, such as a manifest of schema 1.
- *  - resolved: `digest` is what the tag points to now, `meanings` what each running digest is, compared with that one, and
- *    `credential` where the credential comes from that the registry accepted, undefined if it took none. */
+ *  - resolved: `digest` is what the tag points to now, `meanings` what each running digest is, compared with that one,
+ *    and `credential` where the credential comes from that the registry accepted, undefined if it took none. */
 export type Lookup =
   | { kind: "failed"; error: Error }
   | { kind: "unknown"; reason: string }
@@ -140,9 +146,10 @@ async function resolveTag(registry: Registry, image: string, keyring: Keyring) {
 }
 
 // --- What a difference means ---
-// Two digests can stand for the same images: an index and the manifest of one of its platforms, or two indexes that differ
-// only in attestations. Two images are the same if their manifests or their configs have the same digest, since a config
-// names the layers and the platform. Only the node knows which platform it runs, so every platform of what runs counts.
+// Two digests can stand for the same images: an index and the manifest of one of its platforms, or two indexes that
+// differ only in attestations. Two images are the same if their manifests or their configs have the same digest, since
+// a config names the layers and the platform. Only the node knows which platform it runs, so every platform of what
+// runs counts.
 
 /** What a running digest is, compared with what the tag has:
  *  - same: the tag's own digest, the digest of one of its images, or the config of one;
@@ -155,8 +162,8 @@ async function resolveTag(registry: Registry, image: string, keyring: Keyring) {
 export type Meaning =
   { kind: "same" | "equivalent" | "partial" | "other" | "absent" | "incomparable" } | { kind: "failed"; error: Error };
 
-/** Resolves the tag of an image, and compares the running digests with it. `restartedFor` are the digests that figwasp has
- *  restarted the container for. Never throws. */
+/** Resolves the tag of an image, and compares the running digests with it. `restartedFor` are the digests that figwasp
+ *  has restarted the container for. Never throws. */
 export async function lookUp(registry: Registry, image: string, options: LookupOptions): Promise<Lookup> {
   const { running, restartedFor: actedOn = new Set(), keyring } = options;
   const toError = (cause: unknown): Error => {
@@ -199,8 +206,8 @@ async function explain(resolved: Digest, running: Running[], options: ExplainOpt
   return meanings;
 }
 
-/** The images of a manifest: itself, or the children of an index but for attestations, which are statements about images and
- *  never run. */
+/** The images of a manifest: itself, or the children of an index but for attestations, which are statements about
+ *  images and never run. */
 function imagesOf(manifest: Manifest): Pick<Child, "digest" | "platform">[] {
   if (manifest.config !== undefined) return [{ digest: manifest.digest, platform: "" }];
   return manifest.children.filter(({ isAttestation }) => !isAttestation);
@@ -249,8 +256,8 @@ async function hasEveryImage(tag: Manifest, old: Manifest, read: ReadManifest): 
   return images.length > 0;
 }
 
-// Partial matters only after a restart did not help (judgeWorkload, rule 8). Before one, equal manifests tell enough, and
-// the configs of the further platforms are not read.
+// Partial matters only after a restart did not help (judgeWorkload, rule 8). Before one, equal manifests tell enough,
+// and the configs of the further platforms are not read.
 async function hasSomeImage(tag: Manifest, old: Manifest, { read, wasActedOn }: Omit<ExplainOptions, "toError">) {
   const digests = new Set(imagesOf(tag).map(({ digest }) => digest));
   if (imagesOf(old).some(({ digest }) => digests.has(digest))) return true;
@@ -258,8 +265,8 @@ async function hasSomeImage(tag: Manifest, old: Manifest, { read, wasActedOn }: 
   return false;
 }
 
-// The same manifest, or the same config, among the tag's images of that platform. An image that is not in an index does not
-// tell its platform, so it is compared with all.
+// The same manifest, or the same config, among the tag's images of that platform. An image that is not in an index does
+// not tell its platform, so it is compared with all.
 async function hasImage(
   tag: Manifest,
   image: Pick<Child, "digest" | "platform">,
@@ -372,12 +379,13 @@ export interface WorkloadFacts {
  *   2. waiting [0]: its controller has not seen the newest template;
  *   3. skipped [0]: no pod is wanted, or a partition keeps all pods of a StatefulSet from being replaced;
  *   4. waiting [0]: no pod of the newest template has started;
- *   5. restarted [0]: a container is outdated and was not restarted for this digest before, or the retry interval has
- *      passed. This asks for the restart, with all outdated containers in its note, since it is for each of them;
- *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest;
+ *   5. restarted [0]: a container is outdated and was not restarted for this digest before, or one of rule 6 is due for
+ *      another try. This asks for the restart, with all outdated containers in its note, since it is for each of them;
+ *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest. It is
+ *      due again once the retry interval has passed; with none set, never;
  *   7. failed [1]: a lookup failed;
- *   8. unknown [0]: as 6, but the tag still has some of the images that run. containerd groups names by config digest, so a
- *      node that pulled index I2 beside index I1 with the same image may go on reporting I1;
+ *   8. unknown [0]: as 6, but the tag still has some of the images that run. containerd groups names by config digest,
+ *      so a node that pulled index I2 beside index I1 with the same image may go on reporting I1. No other try is made;
  *   9. unknown [0]: a container is unknown;
  *  10. current [0]: a container is current, and the others are skipped;
  *  11. skipped [0]: all containers are skipped. */
@@ -392,10 +400,9 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const triedBefore = outdated.filter((container) => wasRestartedFor(container, pods));
   const stuck = triedBefore.find(({ isPartial }) => !isPartial);
   const restartTimes = pods.map(({ annotations }) => annotations[restartAnnotation]);
-  // A pod that does not tell when it was restarted holds the next try back.
-  const isRetryDue = restartTimes.every(
-    (time = "") => now.getTime() - Date.parse(time) >= (retryIntervalMs ?? Infinity),
-  );
+  // A pod that does not tell when it was restarted holds the next try back: no comparison with NaN is true.
+  const pauseMs = retryIntervalMs ?? Infinity;
+  const isRetryDue = restartTimes.every((time = "") => now.getTime() - Date.parse(time) >= pauseMs);
   if (outdated.length > triedBefore.length || (stuck && isRetryDue)) {
     const digests = outdated.map(({ name, resolved }): [string, Digest] => [name, resolved]);
     return { kind: "restarted", outdated: Object.fromEntries(digests) };
@@ -409,8 +416,8 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
     all.filter((verdict) => verdict.kind === kind).map(({ name }) => name);
   const [failed, unknown, current] = [namesOf("failed"), namesOf("unknown"), namesOf("current")];
   if (failed.length > 0) return { kind: "failed", error: new Error(`no answer for ${failed.join(", ")}`) };
-  const [unclear] = triedBefore;
-  if (unclear) return { kind: "unknown", reason: describeUnclear(unclear) };
+  const [partial] = triedBefore; // all that are left of them, since none is stuck
+  if (partial) return { kind: "unknown", reason: describeUnclear(partial) };
   if (unknown.length > 0) return { kind: "unknown", reason: `cannot tell for ${unknown.join(", ")}` };
   if (current.length > 0) return { kind: "current" };
   return skipped("no container whose image a restart could change");
@@ -422,8 +429,8 @@ function wasRestartedFor({ name, resolved, pods: names }: OutdatedContainer & { 
   return outdatedPods.every(({ annotations }) => restartedFor(annotations)[name] === resolved);
 }
 
-/** The exit code that a finding asks for: that of its verdict, and 1 if a lookup failed for a container, whatever became of
- *  the others. */
+/** The exit code that a finding asks for: that of its verdict, and 1 if a lookup failed for a container, whatever
+ *  became of the others. */
 export function exitCodeOf({ verdict, containers }: Finding): 0 | 1 {
   const verdicts = containers.map((container) => container.verdict);
   const hasFailure = verdicts.some((each) => each.kind === "failed" || (each.kind === "outdated" && each.failure));
@@ -431,15 +438,15 @@ export function exitCodeOf({ verdict, containers }: Finding): 0 | 1 {
 }
 
 // --- The action and its note ---
-// What `kubectl rollout restart` writes, and beside it what the restart was for. Annotations of the template reach the pods,
-// so each pod tells which restart made it. The note does not prevent a restart; it lets the next run see that the restart
-// for this digest did not help.
+// What `kubectl rollout restart` writes, and beside it what the restart was for. Annotations of the template reach the
+// pods, so each pod tells which restart made it. The note does not prevent a restart; it lets the next run see that the
+// restart for this digest did not help.
 
 /** What came of a restart. Conflict: the workload was changed after it was read. */
 type RestartResult = { kind: "made" } | { kind: "conflict" | "failed"; error: Error };
 
-/** Makes the workload roll, by one PATCH of two annotations of its pod template. Notes about other containers stay, or these
- *  would be restarted for the same digest again. */
+/** Makes the workload roll, by one PATCH of two annotations of its pod template. Notes about other containers stay, or
+ *  these would be restarted for the same digest again. */
 async function restart(
   { cluster, config, now }: Pick<RunContext, "cluster" | "config" | "now">,
   workload: Workload,
@@ -466,10 +473,17 @@ async function restart(
 }
 
 // --- The run ---
-// Errors are caught once for each workload, so that one bad workload never hides another, and once for everything.
+// Errors are caught once for each workload, so that one bad workload never hides another, and once for everything. A
+// list of a kind that is refused is a failed finding, and the other kinds are looked at. What is only told decides
+// nothing and fails nothing (announce, conclude): Events, notes, hints about what applies the manifests (Flux, Argo
+// CD), image volumes, the termination message.
 
-/** Runs once. Resolves to the exit code: 0 if everything was judged and acted on, 1 if a verdict asks for it (exitCodes) or
- *  the run could not go on, 2 for a bad flag or variable, or without a cluster to ask. */
+/** Runs once. Resolves to the exit code:
+ *  - 2: a setting that cannot be used, such as `cronjob/my-app` or a bad duration, or no cluster to ask. Nothing is
+ *    judged.
+ *  - 1: a finding asks for it (exitCodeOf), the run could not go on, `doctor` finds something that is not well, such as
+ *    a failed lookup, or `rbac` finds no workload or cannot read one.
+ *  - 0: everything else, also if no workload was found. `doctor`, `rbac` and --dry-run judge, and restart nothing. */
 export async function main(argv: readonly string[], env: Env, outside: Outside): Promise<number> {
   try {
     const config = readConfig(argv, env);
@@ -492,8 +506,9 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
 const maxWorkloadsAtOnce = 4;
 const rolloutPollMs = 500; // longer if more rollouts are waited for
 
-/** Judges and restarts what is selected, and gives the findings in the order of selection. With --wait it then waits for
- *  the rollouts: only after every workload has been restarted, so that one slow rollout does not delay another restart. */
+/** Judges and restarts what is selected, and gives the findings in the order of selection. With --wait it then waits
+ *  for the rollouts: only after every workload has been restarted, so that one slow rollout does not delay another
+ *  restart. */
 async function judgeAll(run: RunContext): Promise<Finding[]> {
   const { isWaiting, isDryRun } = run.config;
   const isWaitedFor = (finding: Finding): finding is Restarted =>
@@ -512,7 +527,9 @@ async function judgeAll(run: RunContext): Promise<Finding[]> {
   });
   const pollMs = rolloutPollMs * Math.max(1, judged.filter(isWaitedFor).length / maxWorkloadsAtOnce);
   const settle = async (finding: Finding) => {
-    return isWaitedFor(finding) ? logged(await waitAndJudge(run, finding, pollMs)) : finding;
+    if (!isWaitedFor(finding)) return finding;
+    const judge = (workload: Workload) => judgeAfterRollout(run, workload, finding);
+    return logged(await waitForRollout(run, finding, { pollMs, judge }));
   };
   return Promise.all(judged.map(settle));
 }
@@ -520,8 +537,8 @@ async function judgeAll(run: RunContext): Promise<Finding[]> {
 // The limit is for a workload that is changed all the time; its controller's writes to the status count as changes.
 const maxTries = 5;
 
-/** Judges a workload, and restarts it if it is outdated. If it was changed after it was read, perhaps by another figwasp, it
- *  is read and judged again. Never throws. */
+/** Judges a workload, and restarts it if it is outdated. If it was changed after it was read, perhaps by another
+ *  figwasp, it is read and judged again. Never throws. */
 async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { kind: "failed" }>): Promise<Finding> {
   const subject = nameOf(selection.workload);
   try {
@@ -529,8 +546,8 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
     for (let tries = 1; ; tries++) {
       const finding = await judgeOne(run, workload);
       const { verdict } = finding;
-      const isRestart = verdict.kind === "restarted" && !run.config.isDryRun;
-      const result = isRestart ? await restart(run, workload, verdict.outdated) : ({ kind: "made" } as const);
+      if (verdict.kind !== "restarted" || run.config.isDryRun) return await announce(run, workload, finding);
+      const result = await restart(run, workload, verdict.outdated);
       if (result.kind === "made") return await announce(run, workload, finding);
       if (result.kind === "failed" || tries === maxTries) return { ...finding, verdict: { ...result, kind: "failed" } };
       run.registry.forgetTags(workload.containers.map(({ image }) => image));
@@ -587,29 +604,9 @@ async function judgeOneContainer(run: RunContext, container: ContainerInPods): P
   return { name, image, verdict: judgeContainer(facts), podCount: inPods.length, credential };
 }
 
-/** Waits until a restarted workload has rolled out, and judges what its new pods run. Failed if the run ends before. */
-async function waitAndJudge(run: RunContext, restarted: Restarted, pollMs: number): Promise<Finding> {
-  const { subject, containers } = restarted;
-  let progress = "";
-  const onProgress = (text: string) => {
-    progress = text;
-    for (const show of [run.log, run.showProgress]) show(`${describeSubject(subject)}: rolling out, ${text}`);
-  };
-  try {
-    const rollout = waitForRollout(run.cluster, subject, { pollMs, signal: run.signal, onProgress });
-    for (;;) {
-      const { value: workload } = await rollout.next();
-      const after = await judgeAfterRollout(run, workload, restarted);
-      if (after) return after;
-    }
-  } catch (error) {
-    const lastProgress = progress && ` (${progress})`;
-    return { ...failedFinding(subject, "follow the rollout of", `${messageOf(error)}${lastProgress}`), containers };
-  }
-}
-
-/** What the new pods run of the containers that were outdated; undefined while that cannot be told, because of pods that have
- *  not started for example. All is well if the pods run what the tag points to by now, or somebody has pinned the image. */
+/** What the new pods run of the containers that were outdated; undefined while that cannot be told, because of pods
+ *  that have not started for example. All is well if the pods run what the tag points to by now, or somebody has pinned
+ *  the image. */
 async function judgeAfterRollout(
   run: RunContext,
   workload: Workload,

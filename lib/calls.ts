@@ -9,8 +9,8 @@ export function shareCall<T>(answers: Map<string, Promise<T>>, key: string, call
   return answer;
 }
 
-/** Runs the calls of one key one after another, in the order in which they were made. A call that fails does not stop the
- *  next one. */
+/** Runs the calls of one key one after another, in the order in which they were made. A call that fails does not stop
+ *  the next one. */
 export function oneAtATime<T>(
   lastCalls: Map<string, Promise<unknown>>,
   key: string,

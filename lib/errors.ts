@@ -8,6 +8,7 @@ export class ConfigError extends Error {}
 
 /** An answer of a registry or of the API server other than the one that was asked for. */
 export class HttpError extends Error {
+  readonly kind = "http";
   /** Undefined where no HTTP response came, for example because the connection broke off. */
   readonly status: number | undefined;
   constructor(status: number | undefined, message: string) {
@@ -16,7 +17,12 @@ export class HttpError extends Error {
   }
 }
 
+/** Whether an error is an HttpError. Each file of the bundle has a class of its own, so `instanceof` does not tell. */
+export function isHttpError(error: unknown): error is HttpError {
+  return error instanceof Error && "kind" in error && error.kind === "http";
+}
+
 /** The status of an HttpError; undefined for anything else that was thrown. */
 export function statusOf(error: unknown): number | undefined {
-  return error instanceof HttpError ? error.status : undefined;
+  return isHttpError(error) ? error.status : undefined;
 }

@@ -2,8 +2,8 @@
  * Text that others wrote: parsing JSON and durations, and making text safe to show in a message of one line.
  */
 
-/** The JSON object that a text holds, as a string or in UTF-8; undefined where it holds none. A parse error is not passed
- *  on, since it would quote the text, which may be secret. */
+/** The JSON object that a text holds, as a string or in UTF-8; undefined where it holds none. A parse error is not
+ *  passed on, since it would quote the text, which may be secret. */
 export function parseObject(body: Buffer | string): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(body.toString());
@@ -23,8 +23,8 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-// What starts a new line or makes a terminal act: control characters, C1 ones included, and the invisible characters that
-// change the direction of writing.
+// What starts a new line or makes a terminal act: control characters, C1 ones included, and the invisible characters
+// that change the direction of writing.
 const unprintable = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu;
 
 /** Cuts a text to 200 characters and puts it on one line: `a\nb` → `a b`. */
@@ -56,8 +56,8 @@ export function withoutQuery(url: string): string {
 
 const unitMs: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, μs: 1e-3, ms: 1, s: 1e3, m: 6e4, h: 36e5 };
 
-/** A duration of Go in milliseconds: `1h30m` → 5400000, `250ms` → 250, `0` → 0. NaN for anything else, also for a duration
- *  with a sign. See Go's time.ParseDuration. */
+/** A duration of Go in milliseconds: `1h30m` → 5400000, `250ms` → 250, `0` → 0. NaN for anything else, also for a
+ *  duration with a sign. See Go's time.ParseDuration. */
 export function parseGoDuration(text: string): number {
   if (text === "0") return 0;
   const part = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/y;

@@ -1,6 +1,6 @@
 /**
- * The vocabulary of a run: what is said of a container, of a workload, and of the whole. figwasp.ts reaches the verdicts
- * and says when each applies; lib/command/ prints them.
+ * The vocabulary of a run: what is said of a container, of a workload, and of the whole. figwasp.ts reaches the
+ * verdicts and says when each applies; lib/command/ prints them.
  */
 import type { WorkloadName } from "./kubernetes/objects.ts";
 import type { Digest } from "./registry/manifest.ts";

@@ -3,26 +3,27 @@
  */
 import type { Finding } from "../verdicts.ts";
 import { ownNotes, type RunContext } from "./context.ts";
-import { diagnose, gatherDiagnosis } from "./doctor.ts";
 import type { Outside } from "./outside.ts";
-import { printRoles } from "./rbac.ts";
 import { terminationMessage } from "./report.ts";
 import { finalLines } from "./terminal.ts";
 
-/** Prints what the command asks for. `exitCode` is that of the findings. Resolves to the exit code of the command: `rbac`
- *  ends with 0, and `doctor` with 1 if anything is not well. */
+/** Prints what the command asks for. `exitCode` is that of the findings. Resolves to the exit code of the command:
+ *  `rbac` ends with 0, and `doctor` with 1 if anything is not well. */
 export async function conclude(
   run: RunContext,
   outside: Outside,
   { findings, exitCode }: { findings: Finding[]; exitCode: number },
 ): Promise<number> {
   const { config, registry } = run;
+  // The build keeps these commands in files of their own, so that a run does not load them.
   if (config.command === "rbac") {
+    const { printRoles } = await import("./rbac.ts");
     outside.log(await printRoles(findings, run));
     return 0;
   }
   if (config.command === "doctor") {
-    const { lines, isWell } = diagnose(await gatherDiagnosis(run, findings), outside.terminal);
+    const { diagnose, gatherDiagnosis } = await import("./doctor.ts");
+    const { lines, isWell } = diagnose(await gatherDiagnosis(run, findings, ownNotes(run)), outside.terminal);
     for (const line of lines) outside.log(line);
     return isWell ? 0 : 1;
   }

@@ -1,5 +1,6 @@
 /**
- * What the functions of a run share, and how it is set up from the settings: deadlines, registries, credentials, cluster.
+ * What the functions of a run share, and how it is set up from the settings: deadlines, registries, credentials,
+ * cluster.
  */
 import { PullSecrets, readMountedConfig } from "../credentials/pull-secrets.ts";
 import { traced } from "../http/trace.ts";
@@ -29,8 +30,8 @@ export interface RunContext {
   showProgress: (text: string) => void;
 }
 
-/** Sets a run up and connects to the cluster. Throws ConfigError without a cluster or if the mounted docker config cannot be
- *  used, and Error if a credential plugin of the kubeconfig fails or the run ends before it is connected. */
+/** Sets a run up and connects to the cluster. Throws ConfigError without a cluster or if the mounted docker config
+ *  cannot be used, and Error if a credential plugin of the kubeconfig fails or the run ends before it is connected. */
 export async function prepare(config: Config, outside: Outside): Promise<RunContext> {
   const signal = startDeadline(config.runTimeoutMs, outside.stop);
   // A trace is written when a request has been answered, and by then `registry` is set.

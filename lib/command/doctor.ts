@@ -1,13 +1,14 @@
 /**
- * `figwasp doctor`: checks whether figwasp could do its work here, and says what to do if it could not. Changes nothing.
+ * `figwasp doctor`: checks whether figwasp could do its work here, and says what to do if it could not. Changes
+ * nothing.
  */
 import { STATUS_CODES } from "node:http";
-import { HttpError, statusOf } from "../errors.ts";
+import { isHttpError, statusOf } from "../errors.ts";
 import { describeQuota, isForNodes, type Quota } from "../registry/limits.ts";
 import type { Visit } from "../registry/registry.ts";
 import { printable } from "../text.ts";
 import { type ContainerFinding, describeReason, describeSubject, type Finding } from "../verdicts.ts";
-import { ownNotes, type RunContext } from "./context.ts";
+import type { RunContext } from "./context.ts";
 import { type OptionalRight, rightsOf, toRoleScope } from "./rbac.ts";
 import { describeContainer } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
@@ -32,14 +33,14 @@ interface Check {
   advice?: string | undefined;
 }
 
-/** Gathers what the doctor looks at beside the findings of a dry run. */
-export async function gatherDiagnosis(run: RunContext, findings: Finding[]): Promise<Diagnosis> {
+/** Gathers what the doctor looks at beside the findings of a dry run and the notes of it. */
+export async function gatherDiagnosis(run: RunContext, findings: Finding[], notes: string[]): Promise<Diagnosis> {
   const { cluster, registry } = run;
   const wanted = rightsOf(toRoleScope(findings, run));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
   const { visits, remarks, client } = registry;
-  const notes = [...ownNotes(run), ...remarks];
-  return { rights, findings, visits, quotas: client.quotas, notes, aheadMs: cluster.clock.aheadMs };
+  const { aheadMs } = cluster.clock;
+  return { rights, findings, visits, quotas: client.quotas, notes: [...notes, ...remarks], aheadMs };
 }
 
 const maxSkewMs = 60_000; // token servers refuse tokens that seem too old or not valid yet
@@ -130,7 +131,7 @@ function checkContainer(workload: string, container: ContainerFinding): Check {
 
 // The advice follows from what the registry answered. If the message names a setting already, it is the advice.
 function adviseLookup(image: string, { message, cause }: Error): string {
-  if (/FIGWASP_|DOCKER_CONFIG/.test(message) || !(cause instanceof HttpError)) return message;
+  if (/FIGWASP_|DOCKER_CONFIG/.test(message) || !isHttpError(cause)) return message;
   switch (cause.status) {
     case undefined:
       return `let figwasp reach the registry of ${image}: by HTTPS_PROXY, a NetworkPolicy, or hosts.toml in FIGWASP_CERTS_DIR`;

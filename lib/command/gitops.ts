@@ -1,6 +1,6 @@
 /**
- * Hints about tools that apply a workload's manifests from Git, and may take a restart back. docs/gitops.md names the source
- * of each rule.
+ * Hints about tools that apply a workload's manifests from Git, and may take a restart back. docs/gitops.md names the
+ * source of each rule.
  */
 
 const page = "https://github.com/figwasp/figwasp/blob/main/docs/gitops.md";
@@ -8,7 +8,8 @@ const fluxManager = "flux-client-side-apply";
 
 interface Applier {
   name: string;
-  /** Labels or annotations that it gives to what it applies. `app.kubernetes.io/instance` proves nothing: charts set it. */
+  /** Labels or annotations that it gives to what it applies. `app.kubernetes.io/instance` proves nothing: charts set
+   *  it. */
   keys: string[];
   /** What to set so that a restart is not taken back; undefined if it is set already. */
   remedyFor: (fieldManager: string) => string | undefined;
@@ -33,7 +34,8 @@ const appliers: Applier[] = [
   },
 ];
 
-/** A line for each tool that applies a workload with these keys of labels and annotations, if something remains to be set. */
+/** A line for each tool that applies a workload with these keys of labels and annotations, if something remains to be
+ *  set. */
 export function hintsFor(metadataKeys: string[], fieldManager: string): string[] {
   return appliers.flatMap(({ name, keys, remedyFor }) => {
     const isApplied = keys.some((key) => metadataKeys.includes(key));

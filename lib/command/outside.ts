@@ -57,8 +57,8 @@ export function realOutside(connect: Outside["connect"]): Outside {
 
 const stalledReaderMs = 60_000;
 
-/** Ends the process once everything that was written has been read, on a signal, or when the readers have taken nothing for
- *  a minute. Waits for nothing else that is still running, such as a credential plugin. */
+/** Ends the process once everything that was written has been read, on a signal, or when the readers have taken nothing
+ *  for a minute. Waits for nothing else that is still running, such as a credential plugin. */
 export function exitWith(code: number): void {
   const { stdout, stderr } = process;
   const exit = () => process.exit(code);

@@ -60,8 +60,8 @@ export function rightsOf(scope: RoleScope): OptionalRight[] {
   });
 }
 
-/** A ServiceAccount and the Roles that it needs with their bindings, as YAML; for all namespaces a ClusterRole. Throws Error
- *  if a workload could not be read, or none was found. */
+/** A ServiceAccount and the Roles that it needs with their bindings, as YAML; for all namespaces a ClusterRole. Throws
+ *  Error if a workload could not be read, or none was found. */
 export async function printRoles(findings: Finding[], selector: Selector): Promise<string> {
   const { dumpYaml } = await import("../kubernetes/client-library.ts");
   for (const { verdict } of findings) if (verdict.kind === "failed") throw verdict.error;
@@ -101,7 +101,8 @@ interface RoleRules {
   rules: Rule[];
 }
 
-// Secrets are granted by name. A name means another Secret in each namespace, so they stand in a Role of their own namespace.
+// Secrets are granted by name. A name means another Secret in each namespace, so they stand in a Role of their own
+// namespace.
 function rolesFor({ namespace, pullSecrets, isNamed, workloads }: RoleScope): RoleRules[] {
   const secretRoles = [...pullSecrets].map(([secretNamespace, resourceNames]) => {
     const rule = { apiGroups: [""], resources: ["secrets"], resourceNames, verbs: ["get"] };

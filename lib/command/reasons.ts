@@ -11,8 +11,8 @@ export function describeUnclear({ name, running, resolved }: NamedOutdated): str
   return `${name} was restarted for ${resolved}, and its pods run ${running}, ${why}`;
 }
 
-/** Why a container has not converged, the likeliest cause first: if the registry does not have what the nodes pulled, they
- *  know it by another name. `restartedAt` is undefined if no pod tells when it was restarted. */
+/** Why a container has not converged, the likeliest cause first: if the registry does not have what the nodes pulled,
+ *  they know it by another name. `restartedAt` is undefined if no pod tells when it was restarted. */
 export function describeStuck(
   { name, running, resolved, isAbsent }: NamedOutdated,
   { restartedAt, retryIntervalMs }: { restartedAt: string | undefined; retryIntervalMs: number | undefined },

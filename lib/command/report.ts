@@ -1,6 +1,6 @@
 /**
- * The findings of a run as text: a line for each container and workload, such that the log alone says what was compared and
- * why; one JSON document, whose schema is docs/report.schema.json; the termination message; Events.
+ * The findings of a run as text: a line for each container and workload, such that the log alone says what was compared
+ * and why; one JSON document, whose schema is docs/report.schema.json; the termination message; Events.
  */
 import { newEvent, type WorkloadEvent } from "../kubernetes/events.ts";
 import type { Release } from "../registry/release.ts";
@@ -61,8 +61,8 @@ export function remarksOf({ verdict, credential }: ContainerFinding): string[] {
   ];
 }
 
-/** What the owner calls the new image: `version 1.4.2, revision 3f2c1ab`; empty if the owner says nothing. A word that could
- *  be taken for one of figwasp's own is quoted. */
+/** What the owner calls the new image: `version 1.4.2, revision 3f2c1ab`; empty if the owner says nothing. A word that
+ *  could be taken for one of figwasp's own is quoted. */
 export function describeRelease(release: Release = {}): string {
   const words = Object.entries(release).map(([field, word]: [string, string]) => {
     return `${field} ${/^[\w.+:/@~-]+$/.test(word) ? word : quote(word)}`;
@@ -143,7 +143,8 @@ function toVerdictFields(verdict: WorkloadVerdict | ContainerVerdict): Record<st
 
 const maxTerminationBytes = 4096; // what the kubelet keeps
 
-/** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is neither current nor skipped. */
+/** What `kubectl describe` shows of figwasp's own pod: the counts, then each workload that is neither current nor
+ *  skipped. */
 export function terminationMessage({ findings, isDryRun }: Report): string {
   const counts = describeCounts(findings, isDryRun, "no workload found");
   const news = findings.filter(({ verdict }) => verdict.kind !== "current" && verdict.kind !== "skipped");

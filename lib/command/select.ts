@@ -11,8 +11,8 @@ export type Selection =
   | { kind: "listed"; workload: Workload }
   | { kind: "failed"; finding: Finding };
 
-/** The named workloads, or what the selector finds of each kind. A kind that cannot be listed is one failed finding, and the
- *  other kinds are looked at all the same. */
+/** The named workloads, or what the selector finds of each kind. A kind that cannot be listed is one failed finding,
+ *  and the other kinds are looked at all the same. */
 export async function selectWorkloads({ config, namespace, cluster }: RunContext): Promise<Selection[]> {
   const { targets, isAllNamespaces, selector } = config;
   if (targets.length > 0) return targets.map((target) => ({ kind: "named", workload: { ...target, namespace } }));

@@ -1,6 +1,6 @@
 /**
- * Reads a docker config: the value of a pull Secret, or the file that `docker login` writes. Which of its entries are for
- * an image is decided in keys.ts.
+ * Reads a docker config: the value of a pull Secret, or the file that `docker login` writes. Which of its entries are
+ * for an image is decided in keys.ts.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -36,8 +36,8 @@ export interface Login {
 }
 
 /** The logins of a docker config: `{"auths": {"ghcr.io": {"auth": "…"}}}`, or without `auths` around them in the older
- *  form, `.dockercfg`. As the kubelet reads it: one malformed entry makes the whole config invalid, and identity tokens are
- *  ignored. Throws Error, whose message holds no value of the config. */
+ *  form, `.dockercfg`. As the kubelet reads it: one malformed entry makes the whole config invalid, and identity tokens
+ *  are ignored. Throws Error, whose message holds no value of the config. */
 export function parseDockerConfig(text: Buffer, isOlderForm = false): Login[] {
   return parseEntries(text, isOlderForm).map((entry) => parseLogin(entry, ""));
 }
@@ -59,8 +59,8 @@ function parseEntries(text: Buffer, isOlderForm: boolean): Entry[] {
   });
 }
 
-/** A key, quoted for a message, without what may be secret in it: the kubelet accepts a URL with user name, password and
- *  query. `https://me:secret@ghcr.io/a?b` → `"…@ghcr.io/a"`. */
+/** A key, quoted for a message, without what may be secret in it: the kubelet accepts a URL with user name, password
+ *  and query. `https://me:secret@ghcr.io/a?b` → `"…@ghcr.io/a"`. */
 export function quoteKey(key: string): string {
   const at = key.lastIndexOf("@");
   return quote(withoutQuery(at < 0 ? key : `…${key.slice(at)}`));
@@ -81,8 +81,8 @@ function parseLogin({ key, fields }: Entry, identityToken: string): Login {
   return { key, credential: { basic: Buffer.from(`${username}:${password}`).toString("base64"), ...identity } };
 }
 
-// The standard base64 of `username:password`. Go, in which the kubelet is written, ignores line ends in base64 and accepts
-// it with and without padding.
+// The standard base64 of `username:password`. Go, in which the kubelet is written, ignores line ends in base64 and
+// accepts it with and without padding.
 function parseAuth(key: string, auth: string): string {
   const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?$/;
   if (!base64.test(auth.replace(/[\r\n]/g, ""))) {

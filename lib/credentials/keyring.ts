@@ -1,7 +1,7 @@
 /**
  * The credentials that the kubelet would try for an image, in its order: first those of the Secrets that the pods name,
- * then those of a mounted docker config (k8s.io/kubernetes, pkg/credentialprovider). The credentials that only a node has,
- * from its own docker config or a cloud's credential plugin, are not among them.
+ * then those of a mounted docker config (k8s.io/kubernetes, pkg/credentialprovider). The credentials that only a node
+ * has, from its own docker config or a cloud's credential plugin, are not among them.
  */
 import { type Credential, identityOf, type Login, quoteKey } from "./docker-config.ts";
 import { matchingEntries } from "./keys.ts";
@@ -27,8 +27,8 @@ export interface Keyring {
   whyNoneUsable: string[];
 }
 
-/** The credentials that the kubelet would try for an image, in its order, each once. The image is named in full, without a
- *  tag: `docker.io/library/nginx`. */
+/** The credentials that the kubelet would try for an image, in its order, each once. The image is named in full,
+ *  without a tag: `docker.io/library/nginx`. */
 export function credentialsFor({ sources }: Keyring, image: string): Credential[] {
   const credentials = new Map<string, Credential>();
   for (const { key, credential, source } of sources.flatMap((logins) => matchingEntries(logins, image))) {

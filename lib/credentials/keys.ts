@@ -1,6 +1,6 @@
 /**
- * Matches the keys of docker configs as the kubelet does (k8s.io/kubernetes, pkg/credentialprovider): which keys are for an
- * image, and in which order they are tried.
+ * Matches the keys of docker configs as the kubelet does (k8s.io/kubernetes, pkg/credentialprovider): which keys are
+ * for an image, and in which order they are tried.
  */
 
 /** The keys that the kubelet would try for an image, in its order. The image is named in full, without a tag:
@@ -21,8 +21,8 @@ export function matchingEntries<Entry extends { key: string }>(entries: Entry[],
   const matches = parsed.filter(({ pattern }) => target && isKeyFor(pattern, target));
   // In reverse order of bytes, so that of two paths of one host the longer comes first.
   if (matches.length > 0) return matches.toSorted((a, b) => Buffer.compare(b.bytes, a.bytes)).map(({ entry }) => entry);
-  // The kubelet tries Docker Hub's key for `localhost` and every other host without a dot too. figwasp does not, since it
-  // would send Docker Hub's credential to another host.
+  // The kubelet tries Docker Hub's key for `localhost` and every other host without a dot too. figwasp does not, since
+  // it would send Docker Hub's credential to another host.
   if (!image.startsWith("docker.io/")) return [];
   return parsed.filter(({ pattern }) => pattern.name === "index.docker.io").map(({ entry }) => entry);
 }
@@ -38,8 +38,8 @@ interface DockerKey {
   path: string;
 }
 
-// As Go's url.Parse reads a key, which the kubelet uses: `?` begins a query and `[` an IPv6 address, so that `*` is the only
-// wildcard. Undefined for what Go does not parse; the kubelet ignores such a key.
+// As Go's url.Parse reads a key, which the kubelet uses: `?` begins a query and `[` an IPv6 address, so that `*` is the
+// only wildcard. Undefined for what Go does not parse; the kubelet ignores such a key.
 function parseKey(key: string, ignoredPrefix?: RegExp): DockerKey | undefined {
   const urlPattern =
     /^(?:https?:\/\/)?(?:[\w\-.:~!$&'()*+,;=%@]*@)?(\[[\dA-Fa-f:.]+\]|[\w\-.~!$&'()*+,;=<>"\u0080-\uffff]*)(:\d*)?(\/[^?#]*)?(?:[?#]|$)/;
@@ -57,8 +57,8 @@ export function isForAnybody(key: string): boolean {
   return labels[0] === "*" && labels.length <= 2;
 }
 
-// The host is matched label by label, so that `*` never stands for a dot. The path is a prefix of characters, not of whole
-// components: `/team` matches `/teams/app`.
+// The host is matched label by label, so that `*` never stands for a dot. The path is a prefix of characters, not of
+// whole components: `/team` matches `/teams/app`.
 function isKeyFor({ labels, port, path }: DockerKey, image: DockerKey): boolean {
   const isSameHost =
     labels.length === image.labels.length && labels.every((label, index) => matchesGlob(label, image.labels[index]));

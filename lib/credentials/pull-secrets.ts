@@ -1,6 +1,6 @@
 /**
- * The credentials of a workload's pods: the Secrets that they name as imagePullSecrets, and a docker config that is mounted
- * into figwasp itself.
+ * The credentials of a workload's pods: the Secrets that they name as imagePullSecrets, and a docker config that is
+ * mounted into figwasp itself.
  */
 import { shareCall } from "../calls.ts";
 import { statusOf } from "../errors.ts";
@@ -17,7 +17,8 @@ export interface PullSecret {
 }
 
 export interface PullSecretsOptions {
-  /** Reads a Secret. Undefined if it does not exist. Throws an HttpError of status 403 if the Role does not grant it. */
+  /** Reads a Secret. Undefined if it does not exist. Throws an HttpError of status 403 if the Role does not grant
+   *  it. */
   readSecret: (namespace: string, name: string) => Promise<PullSecret | undefined>;
   /** The docker config that is mounted; undefined if there is none. */
   mounted: LoginSource | undefined;
@@ -39,8 +40,8 @@ export class PullSecrets {
     this.#note = note;
   }
 
-  /** The keyring of pods that name these Secrets of their namespace. Throws Error for a Secret that is broken or cannot be
-   *  read, since the kubelet's pulls would fail too. */
+  /** The keyring of pods that name these Secrets of their namespace. Throws Error for a Secret that is broken or cannot
+   *  be read, since the kubelet's pulls would fail too. */
   async keyringOf(namespace: string, names: Iterable<string>): Promise<Keyring> {
     const reads = Array.from(new Set(names), (name) => {
       return shareCall(this.#sources, `${namespace}/${name}`, () => this.#read(namespace, name));

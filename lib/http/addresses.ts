@@ -6,9 +6,9 @@
 import { BlockList, isIP } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** Parses an address that a server gave, relative to the URL that it gave it for: http or https, without a user name, and
- *  without characters that another URL parser might read differently. Throws Error, whose message begins with `what` and
- *  never shows the address, since that may hold a password or a signature. */
+/** Parses an address that a server gave, relative to the URL that it gave it for: http or https, without a user name,
+ *  and without characters that another URL parser might read differently. Throws Error, whose message begins with
+ *  `what` and never shows the address, since that may hold a password or a signature. */
 export function parseAddress(text: string, base: string, what: string): URL {
   // eslint-disable-next-line no-control-regex -- control characters are what is refused here
   const isMalformed = /[\u0000-\u0020\u007f\\]/.test(text) || !URL.canParse(text, base);
@@ -47,10 +47,11 @@ const networks: [Reach, string[]][] = [
 const lookupTimeoutMs = 3000;
 let blockLists: [Reach, BlockList][] | undefined;
 
-/** Refuses that a server at one host leads figwasp to another host that fewer machines can reach: from the internet into a
- *  private network, or from there to loopback. Link-local is refused from anywhere, since clouds serve credentials there.
- *  A registry on a private address may have its token server on one too (mesosphere/mindthegap#1046). Hosts are names or
- *  IP addresses without a port. Throws Error, whose message begins with `what`. */
+/** Refuses that a server at one host leads figwasp to another host that fewer machines can reach: from the internet
+ *  into a private network, or from there to loopback. Link-local is refused from anywhere, since clouds serve
+ *  credentials there. A registry on a private address may have its token server on one too
+ *  (mesosphere/mindthegap#1046). Hosts are names or IP addresses without a port. Throws Error, whose message begins
+ *  with `what`. */
 export async function refuseInward(fromHost: string, toHost: string, what: string): Promise<void> {
   const [from, to] = await Promise.all([reachOf(fromHost), reachOf(toHost)]);
   const isInward = reachesFromWidest.indexOf(to) > reachesFromWidest.indexOf(from);

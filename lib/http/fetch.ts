@@ -1,7 +1,7 @@
 /**
- * HTTP requests by Node's own client, over connections that are kept: the part of the standard `fetch` that figwasp needs.
- * Node's built-in `fetch`, which is Undici, takes several times the CPU of a whole run to load, and closes a connection
- * after each HEAD.
+ * HTTP requests by Node's own client, over connections that are kept: the part of the standard `fetch` that figwasp
+ * needs. Node's built-in `fetch`, which is Undici, takes several times the CPU of a whole run to load, and closes a
+ * connection after each HEAD.
  */
 import { once } from "node:events";
 import { Agent, type ClientRequest, type IncomingMessage, request as requestHttp } from "node:http";
@@ -19,8 +19,8 @@ export interface Agents {
   trustSystemStore?: () => void;
 }
 
-/** Agents that keep one connection to each host. A second request to a host therefore waits inside the agent; a caller that
- *  does not want its deadline to pass there sends one request at a time. */
+/** Agents that keep one connection to each host. A second request to a host therefore waits inside the agent; a caller
+ *  that does not want its deadline to pass there sends one request at a time. */
 export function newAgents(options: AgentOptions = {}): Agents {
   const agentOptions = { keepAlive: true, maxSockets: 1, ...options };
   return { "http:": new Agent(agentOptions), "https:": new HttpsAgent(agentOptions) };
@@ -54,8 +54,8 @@ const usedSockets = new WeakSet<object>();
  *
  *  A failed request is sent once more where another outcome is likely:
  *  1. the certificate was not trusted, and the system's store has not been asked yet;
- *  2. a GET or HEAD went over a kept connection that the server was just closing (RFC 9112, 9.3.1), or on which it had sent
- *     more than the response before.
+ *  2. a GET or HEAD went over a kept connection that the server was just closing (RFC 9112, 9.3.1), or on which it had
+ *     sent more than the response before.
  *  Rejects with Node's own error otherwise. */
 export async function fetch(url: string, init: RequestInit): Promise<Response> {
   defaultAgents ??= newAgents();
@@ -71,7 +71,8 @@ export async function fetch(url: string, init: RequestInit): Promise<Response> {
     isKeptConnection = usedSockets.has(socket);
     usedSockets.add(socket);
   });
-  // An error after the response has begun reaches the reader of the body; without a listener here it would end the process.
+  // An error after the response has begun reaches the reader of the body; without a listener here it would end the
+  // process.
   request.on("error", () => undefined);
   try {
     // The signal is given to `once` too: a request that waits for a proxy's tunnel does not react to its own.

@@ -1,6 +1,6 @@
 /**
- * What figwasp adds to `fetch` for every server, be it a registry, its token server or the API server: a deadline, errors
- * that say what was requested, and bodies that are read up to a limit.
+ * What figwasp adds to `fetch` for every server, be it a registry, its token server or the API server: a deadline,
+ * errors that say what was requested, and bodies that are read up to a limit.
  */
 import { STATUS_CODES } from "node:http";
 import { isObject, messageOf, oneLine, parseObject, withoutQuery } from "../text.ts";
@@ -11,8 +11,8 @@ export { HttpError, statusOf } from "../errors.ts";
 /** The part of `fetch` that figwasp uses. It follows no redirect, and rejects where no response came. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 
-/** `fetch` with a deadline in milliseconds for each request, its body included, that also ends with the run. Throws Error
- *  with method and URL, without the query: `GET https://r.example/v2/ failed: connect ECONNREFUSED`. */
+/** `fetch` with a deadline in milliseconds for each request, its body included, that also ends with the run. Throws
+ *  Error with method and URL, without the query: `GET https://r.example/v2/ failed: connect ECONNREFUSED`. */
 export function boundFetch(fetch: Fetch, timeoutMs: number, runSignal: AbortSignal): Fetch {
   return async (url, init) => {
     const deadline = AbortSignal.timeout(timeoutMs);
@@ -49,7 +49,8 @@ function rootOf(error: unknown): unknown {
   return error instanceof Error && error.cause instanceof Error ? rootOf(error.cause) : error;
 }
 
-/** The whole body as bytes. Throws Error where it breaks off, or is longer than the limit; then no more of it is read. */
+/** The whole body as bytes. Throws Error where it breaks off, or is longer than the limit; then no more of it is
+ *  read. */
 export async function readBody(response: Response, limitBytes: number): Promise<Buffer> {
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
@@ -63,8 +64,8 @@ export async function readBody(response: Response, limitBytes: number): Promise<
   return Buffer.concat(chunks);
 }
 
-/** The whole body as text, without a limit: only for the API server. It takes half the memory of reading the bytes first
- *  and decoding a copy of them. Throws Error where it breaks off. */
+/** The whole body as text, without a limit: only for the API server. It takes half the memory of reading the bytes
+ *  first and decoding a copy of them. Throws Error where it breaks off. */
 export async function readText(response: Response): Promise<string> {
   const decoder = new TextDecoder();
   let text = "";
@@ -81,8 +82,8 @@ async function* chunksOf({ body, url }: Response): AsyncGenerator<Uint8Array> {
 }
 
 /** Describes an error response by its status, and by code and message of its first error where the body has one:
- *  `404 Not Found (MANIFEST_UNKNOWN: manifest unknown)`. The server's words are cut and put on one line. Never throws. See
- *  distribution-spec, "Error Codes". */
+ *  `404 Not Found (MANIFEST_UNKNOWN: manifest unknown)`. The server's words are cut and put on one line. Never throws.
+ *  See distribution-spec, "Error Codes". */
 export async function describeRefusal(response: Response): Promise<string> {
   const status = `${response.status} ${STATUS_CODES[response.status] ?? ""}`.trim();
   const body = await readBody(response, errorBodyLimitBytes).catch(() => Buffer.alloc(0));

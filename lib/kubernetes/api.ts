@@ -1,6 +1,6 @@
 /**
- * Requests to the API server: plain JSON over one connection. The typed calls of the client library are not used because
- * they open a connection each, drop the fields that they do not know, and take no deadline.
+ * Requests to the API server: plain JSON over one connection. The typed calls of the client library are not used
+ * because they open a connection each, drop the fields that they do not know, and take no deadline.
  */
 import { existsSync } from "node:fs";
 import { STATUS_CODES } from "node:http";
@@ -43,7 +43,8 @@ export interface Clock {
 export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<Api> {
   const connection = await findCluster(config);
   const clock: Clock = { aheadMs: undefined };
-  // One request at a time, so that one connection is enough and a queued request does not spend its own deadline waiting.
+  // One request at a time, so that one connection is enough and a queued request does not spend its own deadline
+  // waiting.
   const lastCalls = new Map<string, Promise<unknown>>();
   const send: Call = (path, options = {}) => request(fetch, connection, { path, clock, ...options });
   const call: Call = (path, options) => oneAtATime(lastCalls, connection.server, () => send(path, options));
@@ -95,8 +96,8 @@ export interface KubernetesList<Item> {
 const pageSize = 500;
 const maxExpiredLists = 3;
 
-/** Reads a list in pages, and keeps of each object only what `pick` takes. The API server forgets an unfinished list after
- *  some minutes and then answers 410; the list is read again from its beginning, three times at most. */
+/** Reads a list in pages, and keeps of each object only what `pick` takes. The API server forgets an unfinished list
+ *  after some minutes and then answers 410; the list is read again from its beginning, three times at most. */
 export async function listAll<Picked>(
   call: Call,
   path: string,

@@ -50,8 +50,8 @@ export interface Right {
 
 type Annotations = Record<string, string>;
 
-/** Connects to the cluster of a kubeconfig, or to the pod's own. Throws ConfigError if there is no cluster, and Error if the
- *  kubeconfig does not authenticate. */
+/** Connects to the cluster of a kubeconfig, or to the pod's own. Throws ConfigError if there is no cluster, and Error
+ *  if the kubeconfig does not authenticate. */
 export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promise<Cluster> {
   const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config);
   const ownedObjects = new OwnedObjectsReader(call, config.restartAnnotation);
@@ -103,7 +103,8 @@ async function readSecret(call: Call, namespace: string, name: string): Promise<
   }
 }
 
-// If the fallback is also forbidden, report the first refusal: it names the verb that the recommended Role should grant.
+// If the fallback is also forbidden, report the first refusal: it names the verb that the recommended Role should
+// grant.
 function rethrowFirst(refusal: unknown): (error: unknown) => never {
   return (error) => {
     throw statusOf(error) === 403 ? refusal : error;
@@ -142,8 +143,8 @@ async function annotateTemplate(
   return Object.keys(annotations).filter((key) => template.metadata?.annotations?.[key] === undefined);
 }
 
-// With the resourceVersion the API server answers 409 if the workload is no longer the one that was judged. So two runs at
-// the same time restart once.
+// With the resourceVersion the API server answers 409 if the workload is no longer the one that was judged. So two runs
+// at the same time restart once.
 async function patchTemplate(call: Call, change: TemplateChange): Promise<AnyWorkload> {
   const { path, resourceVersion, annotations, fieldManager } = change;
   const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };

@@ -33,8 +33,8 @@ export interface Connection {
 const accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** The connection of a pod, from the files of its ServiceAccount and two variables (kubernetes.io, "Accessing the
- *  Kubernetes API from a Pod"). Undefined outside a pod, where the folder holds no token. Throws ConfigError if a file or
- *  variable is missing. */
+ *  Kubernetes API from a Pod"). Undefined outside a pod, where the folder holds no token. Throws ConfigError if a file
+ *  or variable is missing. */
 export function readServiceAccount(
   folder = accountFolder,
   env: Readonly<Record<string, string | undefined>> = process.env,

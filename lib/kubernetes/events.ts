@@ -27,8 +27,8 @@ const kindNames: Record<Kind, string> = {
   daemonset: "DaemonSet",
 };
 
-/** An Event about a workload. Its name is made from `identity`: two Events of one workload and identity have the same name,
- *  so that the API server keeps the first and refuses the second with 409. */
+/** An Event about a workload. Its name is made from `identity`: two Events of one workload and identity have the same
+ *  name, so that the API server keeps the first and refuses the second with 409. */
 export function newEvent(
   { kind, namespace, name, uid }: WorkloadName & { uid: string },
   {

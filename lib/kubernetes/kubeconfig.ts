@@ -9,9 +9,9 @@ import { newAgents } from "../http/fetch.ts";
 import { messageOf, quote } from "../text.ts";
 import type { ClusterConfig, Connection } from "./connection.ts";
 
-/** The connection that a kubeconfig describes: the file and the context that are given, or those that kubectl would take.
- *  Runs its credential plugin. Throws ConfigError if there is no kubeconfig or it cannot be read, and Error if it does not
- *  authenticate. */
+/** The connection that a kubeconfig describes: the file and the context that are given, or those that kubectl would
+ *  take. Runs its credential plugin. Throws ConfigError if there is no kubeconfig or it cannot be read, and Error if it
+ *  does not authenticate. */
 export async function readKubeconfig({ kubeconfig: file, context }: ClusterConfig): Promise<Connection> {
   const kubeconfig = await loadKubeconfig(file);
   if (context !== undefined) chooseContext(kubeconfig, context);

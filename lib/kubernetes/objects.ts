@@ -41,8 +41,8 @@ export interface Workload extends WorkloadName {
   rollout: Rollout;
   /** Label selector of its pods in the API's query form: `app=api,tier in (a,b)`. */
   selector: string;
-  /** What the controller calls the newest template: of a Deployment the number of its revision, of a StatefulSet the name
-   *  of a ControllerRevision. Empty for a DaemonSet, whose status does not name it. */
+  /** What the controller calls the newest template: of a Deployment the number of its revision, of a StatefulSet the
+   *  name of a ControllerRevision. Empty for a DaemonSet, whose status does not name it. */
   revision: string;
   /** Of the pod template. */
   templateAnnotations: Record<string, string>;

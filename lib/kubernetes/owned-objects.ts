@@ -1,6 +1,6 @@
 /**
- * The objects that tell which pods are a workload's: its pods, and of some kinds its revisions. How they are read depends
- * on how many workloads of the namespace are looked at.
+ * The objects that tell which pods are a workload's: its pods, and of some kinds its revisions. How they are read
+ * depends on how many workloads of the namespace are looked at.
  */
 import type { V1Pod } from "@kubernetes/client-node";
 import { shareCall } from "../calls.ts";
@@ -25,8 +25,8 @@ export interface OwnedObjects {
   podsByOwner: ReadonlyMap<string, Pod[]>;
 }
 
-/** From this many listed workloads in a namespace on, its objects are read all at once, in pages of 500, instead of by two
- *  small lists for each workload. */
+/** From this many listed workloads in a namespace on, its objects are read all at once, in pages of 500, instead of by
+ *  two small lists for each workload. */
 const bulkThreshold = 8;
 
 // A ReplicaSet holds a pod template as large as the Deployment's; only its metadata is needed.
@@ -48,8 +48,8 @@ interface ListOptions<Item> {
 export class OwnedObjectsReader {
   readonly #call: Call;
   readonly #restartAnnotation: string;
-  /** By namespace: the workloads that lists have found. A workload that is read again by its name is a new object, is not
-   *  among them, and has its pods read anew. */
+  /** By namespace: the workloads that lists have found. A workload that is read again by its name is a new object, is
+   *  not among them, and has its pods read anew. */
   readonly #listed = new Map<string, Set<Workload>>();
   readonly #bulkReplicaSets: BulkLists<ReplicaSet> = new Map();
   readonly #bulkControllerRevisions: BulkLists<ControllerRevision> = new Map();

@@ -1,26 +1,25 @@
 /**
- * Waiting until a rollout has completed, by the rules of `kubectl rollout status`.
+ * Watching a rollout until it has completed, by the rules of `kubectl rollout status`.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { statusOf } from "../errors.ts";
 import type { Cluster } from "./cluster.ts";
 import type { Workload, WorkloadName } from "./objects.ts";
 
-export interface WaitOptions {
+export interface WatchOptions {
   pollMs: number;
-  /** Ends the wait. */
+  /** Ends the watch. */
   signal: AbortSignal;
   /** Called with each new state: `1 of 3 pods updated, 0 available`. */
   onProgress: (progress: string) => void;
 }
 
-/** Reads the workload until it has rolled out, and yields it then. Whoever cannot judge it yet goes on, and gets it again
- *  after a pause. Throws Error if the controller gives up or the signal ends the wait, and HttpError if the workload cannot
- *  be read. */
-export async function* waitForRollout(
+/** Reads the workload again and again, and yields it each time that it is found to have rolled out. Throws Error if the
+ *  controller gives up or the signal ends the watch, and HttpError if the workload cannot be read. */
+export async function* watchRollout(
   cluster: Pick<Cluster, "getWorkload">,
   name: WorkloadName,
-  { pollMs, signal, onProgress }: WaitOptions,
+  { pollMs, signal, onProgress }: WatchOptions,
 ): AsyncGenerator<Workload, never> {
   let lastProgress = "";
   for (;;) {

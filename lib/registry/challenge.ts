@@ -52,8 +52,8 @@ export function parseChallenges(header: string): Challenge[] {
   return challenges;
 }
 
-/** The challenges of a response. Throws Error rather than SyntaxError, which callers take for an image name that cannot be
- *  parsed. */
+/** The challenges of a response. Throws Error rather than SyntaxError, which callers take for an image name that cannot
+ *  be parsed. */
 export function readChallenges({ headers }: Response): Challenge[] {
   try {
     return parseChallenges(headers.get("www-authenticate") ?? "");
@@ -62,8 +62,8 @@ export function readChallenges({ headers }: Response): Challenge[] {
   }
 }
 
-/** The schemes of some challenges, for a message: `Basic or Bearer of auth.docker.io`. `tokenHost` is the host of the Bearer
- *  challenge's realm. */
+/** The schemes of some challenges, for a message: `Basic or Bearer of auth.docker.io`. `tokenHost` is the host of the
+ *  Bearer challenge's realm. */
 export function describeChallenges(challenges: Challenge[], tokenHost: string | undefined): string {
   const names = challenges.map(({ scheme }) => {
     const name = `${scheme.charAt(0).toUpperCase()}${scheme.slice(1)}`;

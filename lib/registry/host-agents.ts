@@ -1,6 +1,6 @@
 /**
- * How connections to a registry's host are made: which CAs are trusted, which client certificates are shown, and through
- * which proxy.
+ * How connections to a registry's host are made: which CAs are trusted, which client certificates are shown, and
+ * through which proxy.
  */
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -36,8 +36,8 @@ export interface ConnectionSettings {
   dialTimeoutMs?: number | undefined;
 }
 
-/** Agents for a host. The system's trust store is read only when a certificate is not trusted without it, since reading it
- *  takes longer than a request. Throws Error for certificates that OpenSSL does not load. */
+/** Agents for a host. The system's trust store is read only when a certificate is not trusted without it, since reading
+ *  it takes longer than a request. Throws Error for certificates that OpenSSL does not load. */
 export function newHostAgents(proxies: Proxies, settings: ConnectionSettings): Agents {
   const { cas = [], clients = [], isUnverified = false, dialTimeoutMs } = settings;
   const options: AgentOptions = { rejectUnauthorized: !isUnverified };
@@ -55,8 +55,8 @@ export function newHostAgents(proxies: Proxies, settings: ConnectionSettings): A
   return agents;
 }
 
-// By default Node trusts the CAs that it brings along, and not those of the system. Go trusts the system's, so that users
-// of figwasp v1 have mounted their CA into /etc/ssl/certs.
+// By default Node trusts the CAs that it brings along, and not those of the system. Go trusts the system's, so that
+// users of figwasp v1 have mounted their CA into /etc/ssl/certs.
 function newSecureContext(store: "default" | "system", cas: string[], clients: ClientCertificate[]): SecureContext {
   const systemCas = store === "system" ? getCACertificates("system") : [];
   const ca = [...new Set([...getCACertificates("default"), ...systemCas, ...cas])];
@@ -94,8 +94,8 @@ function toAddress(number: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(number / 2 ** shift) % 256).join(".");
 }
 
-/** Reads a CA, in PEM. Throws Error where the file holds no certificate: OpenSSL would ignore it, and the connection would
- *  fail later, with a message about the server. */
+/** Reads a CA, in PEM. Throws Error where the file holds no certificate: OpenSSL would ignore it, and the connection
+ *  would fail later, with a message about the server. */
 export function readCa(file: string): string {
   const ca = readFileSync(file, "utf8");
   check(() => new X509Certificate(ca), `${file} is no certificate`);

@@ -29,9 +29,9 @@ export interface HostSettings {
 /** Settings of a host about which nothing is configured. */
 export const unconfigured = { headers: {}, cas: [], clients: [], isUnverified: false, dialTimeoutMs: undefined };
 
-/** The hosts of a registry that can say which digest a tag has, in containerd's order: mirrors as they are written, then the
- *  server. `defaultBase` is the server's where the file names none: `https://registry.example/v2`. Throws Error for what
- *  containerd would not read, and for a key that figwasp does not act on. */
+/** The hosts of a registry that can say which digest a tag has, in containerd's order: mirrors as they are written,
+ *  then the server. `defaultBase` is the server's where the file names none: `https://registry.example/v2`. Throws
+ *  Error for what containerd would not read, and for a key that figwasp does not act on. */
 export function readHostsToml(file: string, defaultBase: string): HostSettings[] {
   const { server, host = {}, ...serverKeys } = parseToml(readFileSync(file, "utf8"));
   if (!isObject(host)) throw new Error(`"host" is not a table`);
@@ -59,8 +59,8 @@ function readBase(address: unknown, { override_path: isWholePath }: Record<strin
 
 const knownKeys = new Set(["capabilities", "ca", "client", "skip_verify", "override_path", "header", "dial_timeout"]);
 
-// One host, or none where it does not resolve tags. Throws Error for an unknown key, since it may change where or how the
-// nodes pull: figwasp would then compare with another registry than theirs.
+// One host, or none where it does not resolve tags. Throws Error for an unknown key, since it may change where or how
+// the nodes pull: figwasp would then compare with another registry than theirs.
 function readHost(place: Pick<HostSettings, "base" | "isMirror">, keys: Record<string, unknown>): HostSettings[] {
   const unknownKey = Object.keys(keys).find((key) => !knownKeys.has(key));
   if (unknownKey) throw new Error(`${quote(unknownKey)} is not a key of containerd's hosts.toml that figwasp knows`);
@@ -99,7 +99,8 @@ function toOneOrMoreTexts(value: unknown): string[] | undefined {
   return toTexts(typeof value === "string" ? [value] : value);
 }
 
-// `"a.pem"`, `["a.pem", "b.pem"]`, `[["a.cert", "a.key"], ["b.cert", "b.key"]]`. A single file holds certificate and key.
+// `"a.pem"`, `["a.pem", "b.pem"]`, `[["a.cert", "a.key"], ["b.cert", "b.key"]]`. A single file holds certificate and
+// key.
 function toFilePairs(value: unknown): [string, string][] | undefined {
   const clients: unknown[] = Array.isArray(value) ? value : [value];
   const pairs = clients.map((client) => (typeof client === "string" ? [client, client] : client));

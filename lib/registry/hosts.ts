@@ -1,6 +1,7 @@
 /**
- * Where a registry is asked, and how: the same hosts as those of the nodes' containerd, from a folder that has the format of
- * its /etc/containerd/certs.d (its docs/hosts.md). The folder may hold a hosts.toml, or only certificates as Docker has them.
+ * Where a registry is asked, and how: the same hosts as those of the nodes' containerd, from a folder that has the
+ * format of its /etc/containerd/certs.d (its docs/hosts.md). The folder may hold a hosts.toml, or only certificates as
+ * Docker has them.
  */
 import { readdirSync } from "node:fs";
 import { resolve } from "node:path";
@@ -24,8 +25,8 @@ export interface Endpoint {
   /** The file that turns off the verification of this host's certificate; undefined where it is verified. */
   unverifiedBy: string | undefined;
   agents: Agents;
-  /** For hosts that this one leads to, such as its token server: they get its CAs, but not its client certificates, nor what
-   *  else is configured for this host alone. */
+  /** For hosts that this one leads to, such as its token server: they get its CAs, but not its client certificates, nor
+   *  what else is configured for this host alone. */
   otherAgents: Agents;
 }
 
@@ -42,10 +43,10 @@ export class Hosts {
     this.#defaultAgents = newHostAgents(proxies, {});
   }
 
-  /** Where to ask for the images of a registry (`docker.io`, `registry.example:5000`), in containerd's order: the mirrors of
-   *  its hosts.toml, then its server. The first of these folders that exists is read: HOST_PORT_, HOST:PORT, _default. One
-   *  without a hosts.toml holds CAs (`*.crt`) and client certificates (`*.cert` with `*.key`), as Docker has them. Throws
-   *  Error, with the file. */
+  /** Where to ask for the images of a registry (`docker.io`, `registry.example:5000`), in containerd's order: the
+   *  mirrors of its hosts.toml, then its server. The first of these folders that exists is read: HOST_PORT_, HOST:PORT,
+   *  _default. One without a hosts.toml holds CAs (`*.crt`) and client certificates (`*.cert` with `*.key`), as Docker
+   *  has them. Throws Error, with the file. */
   async endpointsOf(registry: string): Promise<Endpoint[]> {
     for (const name of new Set([registry.replace(/:(\d+)$/, "_$1_"), registry, "_default"])) {
       const folder = resolve(this.#folder, name);

@@ -1,6 +1,6 @@
 /**
- * Spares a registry's host: one request at a time, a second or third try only for trouble that may pass by itself, and no
- * request at all after it answered 429 or let two deadlines pass. Also reads what a host tells about its limits.
+ * Spares a registry's host: one request at a time, a second or third try only for trouble that may pass by itself, and
+ * no request at all after it answered 429 or let two deadlines pass. Also reads what a host tells about its limits.
  */
 import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -24,7 +24,8 @@ export function isForNodes({ remaining, limit }: Quota): boolean {
   return remaining < limit * shareReservedForNodes;
 }
 
-/** `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. The host has its port, unless it is the default. */
+/** `registry-1.docker.io: 76 of 100 remain of its rate limit, per 6 h`. The host has its port, unless it is the
+ *  default. */
 export function describeQuota(host: string, { remaining, limit, windowSeconds }: Quota): string {
   const isWholeHours = windowSeconds && windowSeconds % 3600 === 0;
   const duration = isWholeHours ? `${windowSeconds / 3600} h` : `${windowSeconds} s`;
@@ -60,9 +61,10 @@ export class LimitedClient {
     this.#delayMs = delayMs;
   }
 
-  /** `fetch` for requests that may be sent again. Temporary trouble leads to another try, up to three in all, after a pause
-   *  that grows and is never shorter than the `Retry-After` that the host asked for. Throws HttpError, without a request,
-   *  for a host that is not asked any more: with status 429 where it answered that, without a status after timeouts. */
+  /** `fetch` for requests that may be sent again. Temporary trouble leads to another try, up to three in all, after a
+   *  pause that grows and is never shorter than the `Retry-After` that the host asked for. Throws HttpError, without a
+   *  request, for a host that is not asked any more: with status 429 where it answered that, without a status after
+   *  timeouts. */
   readonly fetch: Fetch = async (url, init) => {
     const { host } = new URL(url);
     for (let tries = 1; ; tries++) {
@@ -84,8 +86,8 @@ export class LimitedClient {
     }
   };
 
-  /** To be called before a GET of a manifest, which Docker Hub counts as a pull. Throws HttpError with status 429, where what
-   *  remains of the host's limit is left to the nodes. */
+  /** To be called before a GET of a manifest, which Docker Hub counts as a pull. Throws HttpError with status 429,
+   *  where what remains of the host's limit is left to the nodes. */
   ensurePullsRemain(host: string): void {
     const quota = this.quotas.get(host);
     if (!quota || !isForNodes(quota)) return;
@@ -134,8 +136,8 @@ export class LimitedClient {
   }
 }
 
-/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is 0 where it has passed.
- *  Undefined for anything else. See RFC 9110, 10.2.3. */
+/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is 0 where it has
+ *  passed. Undefined for anything else. See RFC 9110, 10.2.3. */
 export function parseRetryAfter(text: string | null, now: Date): number | undefined {
   const trimmed = text?.trim() ?? "";
   if (/^\d{1,9}$/.test(trimmed)) return Number(trimmed);
@@ -144,8 +146,8 @@ export function parseRetryAfter(text: string | null, now: Date): number | undefi
   return Number.isNaN(timeMs) ? undefined : Math.max(0, Math.ceil((timeMs - now.getTime()) / 1000));
 }
 
-// Docker Hub sends `ratelimit-remaining: 76;w=21600`; others send `x-ratelimit-remaining`, with the window in the limit:
-// `x-ratelimit-limit: 3000, 3000;w=60`.
+// Docker Hub sends `ratelimit-remaining: 76;w=21600`; others send `x-ratelimit-remaining`, with the window in the
+// limit: `x-ratelimit-limit: 3000, 3000;w=60`.
 function readQuota(headers: Response["headers"]): Quota | undefined {
   const read = (name: string) => headers.get(`ratelimit-${name}`) ?? headers.get(`x-ratelimit-${name}`) ?? "";
   const [remaining, limit] = [read("remaining"), read("limit")].map((text) => /^\s*(\d{1,12})\b/.exec(text)?.[1]);

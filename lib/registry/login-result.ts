@@ -7,7 +7,8 @@ import { nameOf, type Reference } from "./reference.ts";
 
 /** What is known of a login, whether it was granted or refused. */
 interface LoginFacts {
-  /** What the host asks for: `Basic`, `Bearer of auth.docker.io` with the host of its realm, or several, joined by `or`. */
+  /** What the host asks for: `Basic`, `Bearer of auth.docker.io` with the host of its realm, or several, joined by
+   *  `or`. */
   challenge: string;
   /** How many credentials match the image. */
   matchCount: number;
@@ -32,8 +33,9 @@ export interface Refused {
 export type GrantedLogin = LoginFacts & Granted;
 export type LoginResult = GrantedLogin | (LoginFacts & Refused);
 
-/** How a host lets figwasp in, and why with this credential: `asks for Basic, and takes key "ghcr.io" of Secret shop/pull, the
- *  only one that matches`. `whyNoneUsable` is that of the keyring, and told where no credential was used. */
+/** How a host lets figwasp in, and why with this credential: `asks for Basic, and takes key "ghcr.io" of Secret
+ *  shop/pull, the only one that matches`. `whyNoneUsable` is that of the keyring, and told where no credential was
+ *  used. */
 export function describeLogin(result: LoginResult, whyNoneUsable: string[]): string {
   const { challenge, matchCount, refusals } = result;
   const asks = challenge === "" ? "asks for a credential, not saying how" : `asks for ${challenge}`;

@@ -1,6 +1,7 @@
 /**
- * Logs in at the hosts of registries: answers a 401 with the credentials that the kubelet would try, in its order. Which
- * credentials those are is decided in lib/credentials/keyring.ts, and whether a token server may get one in token.ts.
+ * Logs in at the hosts of registries: answers a 401 with the credentials that the kubelet would try, in its order.
+ * Which credentials those are is decided in lib/credentials/keyring.ts, and whether a token server may get one in
+ * token.ts.
  */
 import { shareCall } from "../calls.ts";
 import { type Credential, identityOf } from "../credentials/docker-config.ts";
@@ -34,8 +35,8 @@ export interface LoginRequest extends LoginTarget {
 }
 
 type Answered = { answer: FinalResponse };
-/** What one credential led to, and the response to it; the 401 of the request where none was sent. A granted login may come
- *  with a 401 too: that of another host, to which the registry redirected. */
+/** What one credential led to, and the response to it; the 401 of the request where none was sent. A granted login may
+ *  come with a 401 too: that of another host, to which the registry redirected. */
 type Attempt = Answered & (Granted | Refused);
 
 /** What a run has found out about its credentials. */
@@ -73,8 +74,8 @@ export class Logins {
    *  1. by a token, where the host asks for one and its token server may get the credentials;
    *  2. otherwise by Basic, where it asks for that and there is a credential;
    *  3. otherwise by an anonymous token, where it asks for a token.
-   *  Throws Error where a challenge is malformed or its realm may get no request, and HttpError where a token server answers
-   *  anything but a token, 401 or 403. */
+   *  Throws Error where a challenge is malformed or its realm may get no request, and HttpError where a token server
+   *  answers anything but a token, 401 or 403. */
   async logIn(request: LoginRequest): Promise<LoginResult & Answered> {
     const { answer, credentials } = request;
     for (const credential of credentials) this.#redaction.addCredential(credential);
@@ -90,9 +91,10 @@ export class Logins {
     return { kind: "refused", answer, reason: undefined, refusals: [], ...facts };
   }
 
-  /** The token for a host that has given one for another repository, so that the first request need not be sent without: an
-   *  anonymous one, or one by the first credential, if the host has accepted that before. Undefined where the host's next
-   *  challenge cannot be foreseen, or no token can be had; then the request is sent without one. Never throws. */
+  /** The token for a host that has given one for another repository, so that the first request need not be sent
+   *  without: an anonymous one, or one by the first credential, if the host has accepted that before. Undefined where
+   *  the host's next challenge cannot be foreseen, or no token can be had; then the request is sent without one. Never
+   *  throws. */
   async authorizeEarly({ endpoint, repository, credentials }: LoginTarget): Promise<GrantedLogin | undefined> {
     const [credential] = credentials;
     const challenge = this.#knownChallenges.get(endpoint.base);
@@ -135,7 +137,8 @@ export class Logins {
     return { ...attempt, reason };
   }
 
-  // Tries each credential, or once without where there is none. The kubelet tries the next credential whatever went wrong.
+  // Tries each credential, or once without where there is none. The kubelet tries the next credential whatever went
+  // wrong.
   async #tryAll(request: LoginRequest, realm: Realm | undefined): Promise<Attempt & { refusals: string[] }> {
     const { endpoint, credentials } = request;
     const { host } = new URL(endpoint.base);
@@ -176,7 +179,8 @@ export class Logins {
     }
     if (credential && !realm) this.#recordBasic(host, credential, answer);
     const { status } = answer.response;
-    // These three are how registries say that a credential may not see an image. Any other status is not the credential's.
+    // These three are how registries say that a credential may not see an image. Any other status is not the
+    // credential's.
     if (![401, 403, 404].includes(status)) return { ...access, answer };
     const reason = source && `${status === 404 ? "asked" : "refused"} with ${source}`;
     return { kind: "refused", answer, reason };
@@ -187,7 +191,8 @@ export class Logins {
     else this.#tried.accept(host, credential);
   }
 
-  // A registry that finds the scope of a token too narrow says which scope it needs. Undefined where it does not say so.
+  // A registry that finds the scope of a token too narrow says which scope it needs. Undefined where it does not say
+  // so.
   async #getWiderToken(
     { response }: FinalResponse,
     request: LoginRequest,

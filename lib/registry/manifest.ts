@@ -43,7 +43,8 @@ export interface Child {
   digest: Digest;
   /** `linux/arm64`, `linux/arm/v7`; empty if the index does not tell. */
   platform: string;
-  /** Whether it is a statement about an image rather than an image. BuildKit gives these the platform `unknown/unknown`. */
+  /** Whether it is a statement about an image rather than an image. BuildKit gives these the platform
+   *  `unknown/unknown`. */
   isAttestation: boolean;
 }
 

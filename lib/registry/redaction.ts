@@ -9,8 +9,8 @@ export class Redaction {
   /** In every spelling that a message may have. */
   readonly #secrets = new Set<string>();
 
-  /** Adds a secret. One of fewer than four characters is not removed from texts, since it would be found in words that are
-   *  no secret. */
+  /** Adds a secret. One of fewer than four characters is not removed from texts, since it would be found in words that
+   *  are no secret. */
   addSecret(secret: string | undefined): void {
     for (const spelling of spellingsOf(secret ?? "")) {
       if (spelling.length >= minSecretLength) this.#secrets.add(spelling);
@@ -24,8 +24,8 @@ export class Redaction {
     for (const secret of [basic, basic.replace(/=+$/, ""), password, identityToken]) this.addSecret(secret);
   }
 
-  /** The text with `[removed]` in place of each secret, also in place of the start of one at which the text was cut, which is
-   *  marked by `…`. */
+  /** The text with `[removed]` in place of each secret, also in place of the start of one at which the text was cut,
+   *  which is marked by `…`. */
   redact(text: string): string {
     // The longest first, since one secret may be the start of another.
     const secrets = [...this.#secrets].toSorted((a, b) => b.length - a.length);
@@ -38,8 +38,8 @@ export class Redaction {
 
 const minSecretLength = 4;
 
-// As a server may repeat it in JSON, in a URL, in a form or with its UTF-8 read as Latin-1; each as messages show it, on one
-// line, too.
+// As a server may repeat it in JSON, in a URL, in a form or with its UTF-8 read as Latin-1; each as messages show it,
+// on one line, too.
 function spellingsOf(secret: string): string[] {
   const text = secret.toWellFormed();
   const inForm = new URLSearchParams({ "": text }).toString().slice(1);

@@ -26,8 +26,9 @@ const repositoryPattern = new RegExp(`^${pathComponent}(?:/${pathComponent})*$`)
 const tagPattern = /^\w[\w.-]{0,127}$/;
 const digestPattern = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
 
-/** Where the kubelet would pull an image from: `api` → docker.io/library/api:latest, `host:5001/a/b:1` → that host. The first
- *  part is a host if it has a dot, a colon or a capital letter, or is `localhost`. Throws SyntaxError. See distribution/reference, "Grammar" and ParseDockerRef. */
+/** Where the kubelet would pull an image from: `api` → docker.io/library/api:latest, `host:5001/a/b:1` → that host. The
+ *  first part is a host if it has a dot, a colon or a capital letter, or is `localhost`. Throws SyntaxError. See
+ *  distribution/reference, "Grammar" and ParseDockerRef. */
 export function parseReference(image: string): Reference {
   const malformed = (reason: string) => new SyntaxError(`Cannot parse image ${quote(image)}: ${reason}`);
 

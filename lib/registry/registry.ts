@@ -1,8 +1,8 @@
 /**
- * All registries of a run: opens the conversations about their repositories, and collects what their hosts told. For each
- * image and run there is one HEAD. A GET follows where the HEAD was answered 403, 404 or 405 or came without a digest, to
- * explain a difference, and to name the new image. No host gets a credential before it has asked for one, for this
- * repository or for another.
+ * All registries of a run: opens the conversations about their repositories, and collects what their hosts told. For
+ * each image and run there is one HEAD. A GET follows where the HEAD was answered 403, 404 or 405 or came without a
+ * digest, to explain a difference, and to name the new image. No host gets a credential before it has asked for one,
+ * for this repository or for another.
  */
 import { shareCall } from "../calls.ts";
 import { identityOf } from "../credentials/docker-config.ts";
@@ -60,9 +60,9 @@ export class Registry {
     return repository;
   }
 
-  /** What its owner calls an image that was resolved in this run; undefined where neither annotations nor labels say so, or
-   *  the registry fails to answer. It is only printed, so that a registry that has failed once is not asked again. Never
-   *  throws. */
+  /** What its owner calls an image that was resolved in this run; undefined where neither annotations nor labels say
+   *  so, or the registry fails to answer. It is only printed, so that a registry that has failed once is not asked
+   *  again. Never throws. */
   releaseOf(reference: Reference, digest: Digest): Promise<Release | undefined> {
     const key = `${nameOf(reference)}@${digest}`;
     return shareCall(this.#releases, key, async () => {
@@ -78,7 +78,8 @@ export class Registry {
     });
   }
 
-  /** Has the tags of these images resolved anew the next time: newer pods may run what a tag has pointed to only since. */
+  /** Has the tags of these images resolved anew the next time: newer pods may run what a tag has pointed to only
+   *  since. */
   forgetTags(images: string[]): void {
     for (const image of images) {
       try {
@@ -90,7 +91,8 @@ export class Registry {
     }
   }
 
-  /** Where to ask for the images of a registry, such as `docker.io`; read once. Throws Error for a malformed configuration. */
+  /** Where to ask for the images of a registry, such as `docker.io`; read once. Throws Error for a malformed
+   *  configuration. */
   endpointsOf(registry: string): Promise<Endpoint[]> {
     return shareCall(this.#endpoints, registry, async () => {
       const endpoints = await this.#hosts.endpointsOf(registry);
@@ -106,7 +108,8 @@ export class Registry {
     });
   }
 
-  /** For the user: hosts whose certificate is not verified, and warnings that hosts sent. Without secrets, each one line. */
+  /** For the user: hosts whose certificate is not verified, and warnings that hosts sent. Without secrets, each one
+   *  line. */
   get remarks(): string[] {
     return [...this.#unverifiedRemarks, ...this.client.warnings].map((remark) => {
       return printable(this.logins.redact(remark));

@@ -1,7 +1,7 @@
 /**
- * The conversation about one repository: what its tags point to, its manifests and its configs (distribution-spec, "Pull").
- * How a host is reached stands in hosts.ts, what it is spared in limits.ts, and how it lets figwasp in, in logins.ts. What
- * the answers mean is decided in figwasp.ts.
+ * The conversation about one repository: what its tags point to, its manifests and its configs (distribution-spec,
+ * "Pull"). How a host is reached stands in hosts.ts, what it is spared in limits.ts, and how it lets figwasp in, in
+ * logins.ts. What the answers mean is decided in figwasp.ts.
  */
 import { shareCall } from "../calls.ts";
 import type { Credential } from "../credentials/docker-config.ts";
@@ -67,8 +67,8 @@ export class Repository {
   readonly visits = new Map<string, Visit>();
   /** By the base of an endpoint: the header that it has accepted, and how that is told. */
   readonly #accepted = new Map<string, { authorization: string; description: string }>();
-  /** Where the credential comes from that was accepted last: `key "ghcr.io" of Secret shop/pull`; undefined where none was
-   *  needed. */
+  /** Where the credential comes from that was accepted last: `key "ghcr.io" of Secret shop/pull`; undefined where none
+   *  was needed. */
   credential: string | undefined;
 
   constructor(shared: SharedState, reference: Reference, keyring: Keyring) {
@@ -77,7 +77,8 @@ export class Repository {
     this.#keyring = keyring;
   }
 
-  /** The digest that the tag points to now; asked for once, until `forgetTag`. Throws Error with method, URL and answer. */
+  /** The digest that the tag points to now; asked for once, until `forgetTag`. Throws Error with method, URL and
+   *  answer. */
   resolve(tag: string): Promise<Digest> {
     return shareCall(this.#tagDigests, tag, async () => {
       const digest = (await this.#digestByHead(tag)) ?? sha256(await this.#read(manifestAt(tag)));
@@ -91,8 +92,8 @@ export class Repository {
     if (nameOf(reference) === nameOf(this.#reference)) this.#tagDigests.delete(reference.tag);
   }
 
-  /** The manifest of a digest; undefined where the repository does not have it. Throws Error, also where the bytes do not
-   *  have that digest. */
+  /** The manifest of a digest; undefined where the repository does not have it. Throws Error, also where the bytes do
+   *  not have that digest. */
   manifest(digest: Digest): Promise<Manifest | undefined> {
     return shareCall(this.#manifests, digest, async () => {
       try {
@@ -109,9 +110,9 @@ export class Repository {
     return this.#readByDigest(digest, configAt(digest));
   }
 
-  // Undefined where a GET has to tell, which is where a HEAD is answered without a digest, as Red Hat's registry and some
-  // Nexus set-ups do, or with 403, 404 or 405, as others do for tags that they have (crazy-max/diun#1614). Docker Hub answers
-  // a HEAD reliably, and counts each GET as a pull.
+  // Undefined where a GET has to tell, which is where a HEAD is answered without a digest, as Red Hat's registry and
+  // some Nexus set-ups do, or with 403, 404 or 405, as others do for tags that they have (crazy-max/diun#1614). Docker
+  // Hub answers a HEAD reliably, and counts each GET as a pull.
   async #digestByHead(tag: string): Promise<Digest | undefined> {
     try {
       const { headers, url } = await this.#ask({ method: "HEAD", ...manifestAt(tag) });
@@ -151,8 +152,8 @@ export class Repository {
       }
     }
     const messages = failures.map((error) => describeHostFailure(error, registry)).join("; ");
-    // The status is that of the last endpoint, which is the registry itself: if it answers 404, the resource does not exist,
-    // whatever a mirror said.
+    // The status is that of the last endpoint, which is the registry itself: if it answers 404, the resource does not
+    // exist, whatever a mirror said.
     throw new HttpError(statusOf(failures.at(-1)), messages || "no host in its hosts.toml may resolve tags");
   }
 
@@ -231,15 +232,16 @@ export class Repository {
     return credentialsFor(this.#keyring, name);
   }
 
-  // An answer 200 is kept, whatever comes after it; any other is replaced, since a GET may succeed where a HEAD did not.
+  // An answer 200 is kept, whatever comes after it; any other is replaced, since a GET may succeed where a HEAD did
+  // not.
   #recordVisit({ base, isMirror }: Endpoint, description: string, status?: number): void {
     if (this.visits.get(base)?.status === 200) return;
     const { registry } = this.#reference;
     this.visits.set(base, { registry, base, isMirror, status, found: this.#shared.logins.redact(description) });
   }
 
-  // Answers the 401 of an endpoint, or of a host that it redirected to. That host gets no credential, but may get an anonymous
-  // token: registry.k8s.io leads to *.pkg.dev, which wants one of its own (google/go-containerregistry#2359).
+  // Answers the 401 of an endpoint, or of a host that it redirected to. That host gets no credential, but may get an
+  // anonymous token: registry.k8s.io leads to *.pkg.dev, which wants one of its own (google/go-containerregistry#2359).
   async #logIn(
     request: ResourceRequest,
     answer: FinalResponse,

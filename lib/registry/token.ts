@@ -1,6 +1,6 @@
 /**
- * Token servers: which realm a Bearer challenge names, whether the registry's credential may go there, and how a token is
- * requested (distribution's token specification).
+ * Token servers: which realm a Bearer challenge names, whether the registry's credential may go there, and how a token
+ * is requested (distribution's token specification).
  */
 import type { Credential } from "../credentials/docker-config.ts";
 import { parseAddress, refuseInward } from "../http/addresses.ts";
@@ -22,8 +22,8 @@ export interface Realm {
 }
 
 /** Reads the realm of a Bearer challenge of an endpoint. A challenge without a scope is about pulling the repository.
- *  `tokenHosts` are the hosts that the user's settings allow for this registry; see isTrusted below for the others. Throws
- *  Error where the realm gets no request, not even an anonymous one:
+ *  `tokenHosts` are the hosts that the user's settings allow for this registry; see isTrusted below for the others.
+ *  Throws Error where the realm gets no request, not even an anonymous one:
  *  1. it is missing or malformed;
  *  2. it is not https, unless registry and realm are the same host and the registry is plain http;
  *  3. it leads from a public address into a private network, and is neither the registry's host nor in `tokenHosts`. */
@@ -63,9 +63,9 @@ const knownTokenHosts: Record<string, string> = {
 // Domains in which anybody may register a name: `co.uk`, `com.br`.
 const publicSuffix = /^(?:ac|co|com|edu|go|gov|ne|net|or|org)\.[a-z]{2}$/;
 
-// Whether a realm is in the domain of its registry: the parent domain, unless anybody may register a name in that; then the
-// registry's own name. Compared by whole labels: `registry.example.org` and `gitlab.example.org` have the parent domain
-// `example.org`, while `example.org` and `evilexample.org` have nothing in common (GHSA-6c87-g9pw-78fx).
+// Whether a realm is in the domain of its registry: the parent domain, unless anybody may register a name in that; then
+// the registry's own name. Compared by whole labels: `registry.example.org` and `gitlab.example.org` have the parent
+// domain `example.org`, while `example.org` and `evilexample.org` have nothing in common (GHSA-6c87-g9pw-78fx).
 function isRelated(registry: string, realm: string): boolean {
   if (knownTokenHosts[registry] === realm) return true;
   const [, parent = ""] = /^[^.]+\.(.+)$/.exec(registry) ?? [];
@@ -77,10 +77,10 @@ function isRelated(registry: string, realm: string): boolean {
 
 const tokenLimitBytes = 128 * 1024;
 
-/** Requests a token: anonymously without a credential, by POST with an identity token, otherwise by GET with Basic. It is the
- *  caller who withholds a credential from a realm that is not trusted. Follows no redirect, since it would carry what the
- *  token server is sent to somebody else. Throws HttpError with the status of another response than 200, and Error for one
- *  without a token. */
+/** Requests a token: anonymously without a credential, by POST with an identity token, otherwise by GET with Basic. It
+ *  is the caller who withholds a credential from a realm that is not trusted. Follows no redirect, since it would carry
+ *  what the token server is sent to somebody else. Throws HttpError with the status of another response than 200, and
+ *  Error for one without a token. */
 export async function fetchToken(
   fetch: Fetch,
   realm: Realm,

@@ -1,6 +1,6 @@
 /**
- * Which credentials the hosts of a run have accepted and refused. A registry may lock an account after some wrong passwords,
- * so that a credential that was refused is not sent again, and no host gets many wrong ones.
+ * Which credentials the hosts of a run have accepted and refused. A registry may lock an account after some wrong
+ * passwords, so that a credential that was refused is not sent again, and no host gets many wrong ones.
  */
 import { oneAtATime } from "../calls.ts";
 import { type Credential, identityOf } from "../credentials/docker-config.ts";
@@ -27,7 +27,8 @@ export class TriedCredentials {
     this.#refused.get(host)?.delete(identityOf(credential));
   }
 
-  /** `repository` is the one that the credential may not see, or `everyRepository` where the credential itself is wrong. */
+  /** `repository` is the one that the credential may not see, or `everyRepository` where the credential itself is
+   *  wrong. */
   refuse(host: string, credential: Credential, repository: string): void {
     const refusedByHost = this.#refused.get(host) ?? new Map<string, Set<string>>();
     this.#refused.set(host, refusedByHost);
@@ -36,8 +37,8 @@ export class TriedCredentials {
     refusedByHost.set(identity, repositories.add(repository));
   }
 
-  /** Why a credential is not to be sent to a host, for a message; undefined where it may be. One that the host has accepted
-   *  may be sent always: no account is locked by it, whatever repository it may not see. */
+  /** Why a credential is not to be sent to a host, for a message; undefined where it may be. One that the host has
+   *  accepted may be sent always: no account is locked by it, whatever repository it may not see. */
   whyNotToSend(host: string, credential: Credential, repository: string): string | undefined {
     if (this.isAccepted(host, credential)) return undefined;
     const { source } = credential;
@@ -49,8 +50,8 @@ export class TriedCredentials {
     return count < max ? undefined : `${source} not sent, since ${host} has refused ${count} in this run`;
   }
 
-  /** Makes an attempt with a credential; attempts at one host with credentials that it has not accepted yet are made one
-   *  after another, so that a wrong credential is sent once and not by several workloads at the same time. */
+  /** Makes an attempt with a credential; attempts at one host with credentials that it has not accepted yet are made
+   *  one after another, so that a wrong credential is sent once and not by several workloads at the same time. */
   attempt<T>(host: string, credential: Credential | undefined, call: () => Promise<T>): Promise<T> {
     if (!credential || this.isAccepted(host, credential)) return call();
     return oneAtATime(this.#lastTries, host, call);
