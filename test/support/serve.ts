@@ -25,6 +25,8 @@ export async function serve(t: Ending, answer: Answer, tls?: TlsOptions): Promis
     });
   };
   const server = tls ? createTlsServer(tls, listener) : createServer(listener);
+  // By default Node ends a connection that was idle for 5 s, which a busy machine may take between two requests.
+  server.keepAliveTimeout = 60_000;
   let made = 0;
   server.on(tls ? "secureConnection" : "connection", () => (made += 1));
   const lines = () => requests.map(({ method, path }) => `${method} ${path.split("?")[0]}`);
