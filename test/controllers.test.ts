@@ -3,6 +3,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmod, readdir, readFile } from "node:fs/promises";
 import { describe, it, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { YAML } from "zx";
+import { commandsOf, readBlocks } from "./support/pages.ts";
 import { folderOf } from "./support/registry.ts";
 
 // How the stage starts and ends, without the programs that it needs: what stands in for them are scripts.
@@ -82,4 +84,19 @@ describe("npm run test:controllers", () => {
       assert.deepEqual(await readdir(folder), ["pid"]);
     });
   }
+});
+
+describe("test/controllers/README.md", () => {
+  it("shows how to get the programs as the workflow gets them", async () => {
+    const block = (await readBlocks("test/controllers/README.md")).find(({ language }) => language === "sh");
+    assert(block);
+    const workflow = YAML.parse(await readFile(".github/workflows/ci.yaml", "utf8")) as {
+      jobs: { everything: { steps: { run?: string }[] } };
+    };
+    const lines = new Set(workflow.jobs.everything.steps.flatMap(({ run = "" }) => run.split("\n")));
+    for (const { text } of commandsOf(block)) {
+      if (/^(?:export|npm) /.test(text)) continue;
+      assert(lines.has(text), `no step runs ${text}`);
+    }
+  });
 });
