@@ -35,4 +35,21 @@ describe("a moved tag", { concurrency: true }, () => {
       assert(!second.asked.some((line) => line.startsWith("PATCH")));
     });
   }
+
+  it("restarts a Deployment once for a digest, where the nodes go on pulling what they had", async (t) => {
+    const shop = await openShop(t);
+    const old = shop.registry.put("latest", imageOf("old"));
+    await shop.make("deployment");
+    await shop.rollOut("deployment");
+    const moved = shop.registry.put("latest", imageOf("new"));
+    shop.nodes.pull = () => old; // a mirror that has not seen the push
+    assert.equal((await shop.figwasp("deployment")).lines.at(-1), "deployment shop/web: restarted, outdated: app");
+    await shop.rollOut("deployment");
+
+    const { code, lines, asked } = await shop.figwasp("deployment");
+    assert.equal(code, 1);
+    const verdict = `deployment shop/web: not converged, app was restarted for ${moved} at `;
+    assert(lines.at(-1)?.startsWith(verdict), lines.join("\n"));
+    assert(!asked.some((line) => line.startsWith("PATCH")));
+  });
 });

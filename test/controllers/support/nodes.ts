@@ -12,6 +12,8 @@ export type Pull = (image: string) => Digest | undefined;
 
 /** What the nodes do at present; a test may change it at any time. */
 interface Habits {
+  /** What they pull: what the registry has, unless a test puts a mirror in its place. */
+  pull: Pull;
   /** Whether they pull images, and so start containers. */
   isPulling: boolean;
   /** Whether containers that have started become ready. Those that are ready stay so. */
@@ -31,12 +33,12 @@ const everyMs = 100;
 /** Plays them for the pods of a namespace until it is ended: binds a pod to a node, starts its containers with what the
  *  registry has then, makes them ready, and takes away pods that are to end. */
 export function playNodes(namespace: string, pull: Pull): Nodes {
-  const habits: Habits = { isPulling: true, isMakingReady: true, isEndingPods: true };
+  const habits: Habits = { pull, isPulling: true, isMakingReady: true, isEndingPods: true };
   const over = new AbortController();
   const play = async () => {
     while (!over.signal.aborted) {
       const { items } = await call<V1PodList>("GET", `/api/v1/namespaces/${namespace}/pods`);
-      await Promise.all(items.map((pod) => tend(pod, habits, pull).catch(passOverChange)));
+      await Promise.all(items.map((pod) => tend(pod, habits).catch(passOverChange)));
       await sleep(everyMs);
     }
   };
@@ -57,7 +59,7 @@ function passOverChange(error: unknown): void {
   if (!(error instanceof ApiError && [404, 409].includes(error.status))) throw error;
 }
 
-async function tend(pod: V1Pod, habits: Habits, pull: Pull): Promise<void> {
+async function tend(pod: V1Pod, habits: Habits): Promise<void> {
   const { namespace, name, uid, deletionTimestamp } = pod.metadata ?? {};
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
   if (deletionTimestamp !== undefined) {
@@ -70,7 +72,7 @@ async function tend(pod: V1Pod, habits: Habits, pull: Pull): Promise<void> {
     const target = { apiVersion: "v1", kind: "Node", name: wantedNode(pod) };
     await call("POST", `${path}/binding`, { body: { metadata: { name }, target } });
   }
-  const status = nextStatus(pod, habits, pull);
+  const status = nextStatus(pod, habits);
   if (status)
     await call("PATCH", `${path}/status`, { body: { metadata: { uid }, status }, type: "strategic-merge-patch" });
 }
@@ -82,7 +84,7 @@ function wantedNode({ spec }: V1Pod): string {
 }
 
 // Undefined where nothing is to be done.
-function nextStatus({ spec, status }: V1Pod, habits: Habits, pull: Pull): object | undefined {
+function nextStatus({ spec, status }: V1Pod, habits: Habits): object | undefined {
   const { phase = "Pending", containerStatuses: before = [] } = status ?? {};
   if (phase === "Failed" || phase === "Succeeded") return undefined;
   const { isPulling, isMakingReady } = habits;
@@ -94,7 +96,7 @@ function nextStatus({ spec, status }: V1Pod, habits: Habits, pull: Pull): object
     const running = before.find(({ name, started }) => name === container.name && started);
     // A container that has started keeps its image until its pod ends.
     if (running) return Object.assign({}, running, { ready: isMakingReady });
-    return startContainer(container, { habits, pull, time });
+    return startContainer(container, habits, time);
   });
   const isReady = containerStatuses.every(({ ready }) => ready);
   const conditions = ["ContainersReady", "Ready"].map((type) => {
@@ -104,11 +106,8 @@ function nextStatus({ spec, status }: V1Pod, habits: Habits, pull: Pull): object
   return { phase: isRunning ? "Running" : "Pending", conditions, containerStatuses };
 }
 
-function startContainer(
-  { name, image = "" }: V1Container,
-  { habits, pull, time }: { habits: Habits; pull: Pull; time: string },
-) {
-  const digest = habits.isPulling ? pull(image) : undefined;
+function startContainer({ name, image = "" }: V1Container, habits: Habits, time: string) {
+  const digest = habits.isPulling ? habits.pull(image) : undefined;
   const known = { name, image, restartCount: 0 };
   if (!digest) {
     const state = { waiting: { reason: "ErrImagePull" } };
