@@ -1,4 +1,4 @@
-# figwasp as one file, with its library beside it, on a base that contains only Node: no shell, no package manager.
+# figwasp as one file, with what a run does not load beside it, on a base that contains only Node: no shell, no package manager.
 
 # Builds on the machine's own platform, since the file is the same for every platform.
 FROM --platform=$BUILDPLATFORM node:24-slim AS build

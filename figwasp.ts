@@ -53,7 +53,7 @@ export type * from "./lib/verdicts.ts";
 export const exitCodes: Record<WorkloadVerdict["kind"], 0 | 1> = {
   restarted: 0, // 1 if a lookup failed for a container of it all the same: see exitCodeOf
   "not converged": 1, // a restart for this very digest did not help: somebody has to look
-  failed: 1,
+  failed: 1, // a lookup or the restart: refused, changed too often meanwhile, or its note taken out again
   waiting: 0, // the next run looks again
   unknown: 0, // uncertain is never an action, and never "current"
   current: 0,
@@ -122,11 +122,11 @@ export function restartedFor(annotations: Record<string, string>): Record<string
 // HEAD was answered with 403, 404 or 405 or without a digest, and to explain a difference (lib/registry/registry.ts).
 // A lookup fails if the registry did not answer with a digest in the end: no connection, no answer within the deadline,
 // a certificate that is not trusted, a redirect or token server that figwasp does not follow, a hosts.toml it cannot
-// use, a pull Secret that is broken, a login that is refused with every credential, any other status than 200. The
-// credentials are those of the pods' pull Secrets, in the kubelet's order; once a host has refused three in this run,
-// it gets no other one. A passing error (408, 5xx, a broken connection) is tried three times. A host that answers 429,
-// or lets two deadlines pass, is not asked again in this run, and every further lookup there fails. Warnings and quotas
-// are only noted.
+// use, a pull Secret that is broken, a refused login, any other status than 200. A login is tried with the credentials
+// of the pods' pull Secrets that match, in the kubelet's order, and anonymously only if none matches; once a host has
+// refused three credentials in this run, it gets no other one. A passing error (408, 5xx, a broken connection) is tried
+// three times. A host that answers 429, or lets two deadlines pass, is not asked again in this run, and every further
+// lookup there fails. Warnings and quotas are only noted.
 
 /** What the registry says about a tag, and what it means that a container runs another digest.
  *  - failed: the registry did not answer about the tag.
@@ -381,13 +381,13 @@ export interface WorkloadFacts {
  *   4. waiting [0]: no pod of the newest template has started;
  *   5. restarted [0]: a container is outdated and was not restarted for this digest before, or one of rule 6 is due for
  *      another try. This asks for the restart, with all outdated containers in its note, since it is for each of them;
- *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest. It is
- *      due again once the retry interval has passed; with none set, never;
+ *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest, and
+ *      the tag has none of their images. Due again once the retry interval has passed; with none set, never;
  *   7. failed [1]: a lookup failed;
- *   8. unknown [0]: as 6, but the tag still has some of the images that run. containerd groups names by config digest,
- *      so a node that pulled index I2 beside index I1 with the same image may go on reporting I1. No other try is made;
+ *   8. unknown [0]: as 6, but the tag has some of their images. containerd groups names by config digest, so a node that
+ *      pulled index I2 beside index I1 with the same image may go on reporting I1. Never due again;
  *   9. unknown [0]: a container is unknown;
- *  10. current [0]: a container is current, and the others are skipped;
+ *  10. current [0]: a container is current, and the others are skipped; reported as "nothing to do";
  *  11. skipped [0]: all containers are skipped. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const { pods, containers, now, retryIntervalMs } = facts;
@@ -538,7 +538,7 @@ async function judgeAll(run: RunContext): Promise<Finding[]> {
 const maxTries = 5;
 
 /** Judges a workload, and restarts it if it is outdated. If it was changed after it was read, perhaps by another
- *  figwasp, it is read and judged again. Never throws. */
+ *  figwasp, it is read and judged anew, and restarted if it is outdated still. Never throws. */
 async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { kind: "failed" }>): Promise<Finding> {
   const subject = nameOf(selection.workload);
   try {
