@@ -1,14 +1,12 @@
 import { type Options, $ as zx } from "zx";
+import { interruption } from "./interruption.ts";
 
-/** Ends every command that is under way, for a run that is interrupted. */
-export const interruption = new AbortController();
-
-/** A command line with the suite's settings: quiet, bounded in time, ended with the suite. */
+/** A command line that prints nothing. Its commands end after ten minutes, or when the run is interrupted. */
 export function shell(options: Partial<Options> = {}): typeof zx {
   return zx({ quiet: true, timeout: "10m", signal: interruption.signal, ...options });
 }
 
 export const $ = shell();
 
-/** For deleting what was made: an interruption does not end it. */
+/** A command line for deleting what was made, whose commands an interruption does not end. */
 export const $undo = shell({ signal: new AbortController().signal });
