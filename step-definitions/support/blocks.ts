@@ -1,5 +1,6 @@
 import type { FormatterPlugin } from "@cucumber/cucumber/api";
 import { PrettyPrinter } from "@cucumber/pretty-formatter";
+import { interruption } from "./interruption.ts";
 
 type Envelope = Parameters<PrettyPrinter["update"]>[0];
 
@@ -10,10 +11,11 @@ const blocks: FormatterPlugin = {
   formatter({ on, stream }) {
     const options = { includeAttachments: false, includeFeatureLine: false, includeRuleLine: false, summarise: true };
     const printer = new PrettyPrinter({ stream, options });
-    on(
-      "message",
-      inBlocks((message) => printer.update(message)),
-    );
+    const print = inBlocks((message) => printer.update(message));
+    // What fails in a run that was interrupted fails for that reason alone.
+    on("message", (message) => {
+      if (!interruption.signal.aborted) print(message);
+    });
   },
 };
 

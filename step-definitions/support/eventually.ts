@@ -11,7 +11,7 @@ interface Patience {
 /** Repeats a check until it passes, and returns its value. At the deadline it throws the last error of the check. */
 export async function eventually<T>(
   check: () => Promise<T>,
-  { deadlineMs = 90_000, everyMs = 100, signal = interruption.signal }: Patience = {},
+  { deadlineMs = 90_000, everyMs = 200, signal = interruption.signal }: Patience = {},
 ): Promise<T> {
   const deadline = Date.now() + deadlineMs;
   for (;;) {
