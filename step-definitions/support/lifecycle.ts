@@ -25,7 +25,7 @@ import { $, $undo, shell } from "./shell.ts";
 /** How long each step of making and deleting the environment took. */
 export const steps: { name: string; seconds: number }[] = [];
 
-const undo: { what: string; how: () => Promise<unknown> }[] = [];
+const undo: Deletion[] = [];
 let workers: Workers | undefined;
 let making: Promise<Handle> | undefined;
 /** Whether this run leaves the cluster behind for later runs. */
@@ -240,11 +240,21 @@ async function deleteAll(): Promise<void> {
   const handle = await making?.catch(() => undefined);
   isKept &&= handle !== undefined;
   if (isKept && handle) say(describeKept(handle));
+  await deleteEach(undo.splice(0).toReversed());
+}
+
+interface Deletion {
+  what: string;
+  how: () => Promise<unknown>;
+}
+
+// In their order, whatever becomes of each. Throws at the end what could not be deleted.
+async function deleteEach(deletions: Deletion[]): Promise<void> {
   const failures: unknown[] = [];
-  for (let last = undo.pop(); last; last = undo.pop()) {
-    await last
-      .how()
-      .catch((error: unknown) => failures.push(new Error(`Cannot delete ${last.what}`, { cause: error })));
+  for (const { what, how } of deletions) {
+    await how().catch((cause: unknown) =>
+      failures.push(new Error(`Cannot delete ${what}: ${String(cause)}`, { cause })),
+    );
   }
   if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("; "));
 }
@@ -287,10 +297,14 @@ async function removeFolder(folder: string): Promise<void> {
 }
 
 async function deleteEnvironment(cluster: string): Promise<void> {
-  await $undo`kind delete cluster --name ${cluster} --kubeconfig ${join(runFolder, "kubeconfig")}`;
-  await eventually(() => removeNetwork(cluster), { deadlineMs: 30_000, everyMs: 1000, signal: never });
-  await removeImages(`label=${labelOf(cluster)}`);
-  await $undo`docker volume rm --force ${cluster}`;
+  const kubeconfig = join(runFolder, "kubeconfig");
+  const patience = { deadlineMs: 30_000, everyMs: 1000, signal: never };
+  await deleteEach([
+    { what: "the cluster", how: () => $undo`kind delete cluster --name ${cluster} --kubeconfig ${kubeconfig}` },
+    { what: "the network", how: () => eventually(() => removeNetwork(cluster), patience) },
+    { what: "the images", how: () => removeImages(`label=${labelOf(cluster)}`) },
+    { what: "the volume", how: () => $undo`docker volume rm --force ${cluster}` },
+  ]);
 }
 
 const never = new AbortController().signal;

@@ -8,5 +8,6 @@ export function shell(options: Partial<Options> = {}): typeof zx {
 
 export const $ = shell();
 
-/** A command line for deleting what was made, whose commands an interruption does not end. */
-export const $undo = shell({ signal: new AbortController().signal });
+/** A command line for deleting what was made. An interruption does not end its commands: they are of a process group of their
+ *  own, since a terminal sends the signal to every process of the suite's. */
+export const $undo = shell({ signal: new AbortController().signal, detached: true });
