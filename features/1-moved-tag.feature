@@ -21,6 +21,7 @@ Feature: Restart a workload when its tag has moved
       When figwasp runs as its CronJob
       Then the client comes to hear "v2"
 
+    @as-in-readme
     Scenario: The new image is heard after figwasp ran on a laptop
       Given a Deployment of that image
       And an image that says "v2" is pushed under the same tag

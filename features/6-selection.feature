@@ -29,6 +29,7 @@ Feature: Select workloads as kubectl does
       When figwasp runs with "--all"
       Then "one" and "two" have been rolled out
 
+    @exclusive
     Scenario: In all namespaces, with the ClusterRole
       Given a Deployment in another namespace that carries the same label
       And an image that says "v2" is pushed under the same tag

@@ -6,7 +6,7 @@ import { assertRun, withoutPatch } from "./figwasp.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 Given("an image that cannot run is pushed under the same tag", async function (this: FigwaspWorld) {
-  await this.registry.pushServer(this.tagged, ""); // it wants an answer to give
+  await this.pushServer(this.tagged, ""); // the server does not start without an answer to give
 });
 
 Given(
@@ -14,7 +14,11 @@ Given(
   async function (this: FigwaspWorld, reply: string) {
     const program = `process.exit(process.env.REPLY === ${JSON.stringify(reply)} ? 0 : 1)`;
     const exec = { command: ["/nodejs/bin/node", "--eval", program] };
-    await this.deploy({ container: { readinessProbe: { exec, periodSeconds: 1, timeoutSeconds: 10 } } });
+    const strategy = { rollingUpdate: { maxSurge: 1 } };
+    await this.deploy({
+      spec: { strategy },
+      container: { readinessProbe: { exec, periodSeconds: 1, timeoutSeconds: 10 } },
+    });
   },
 );
 
@@ -73,12 +77,12 @@ Then("the Deployment has one Event that says that it did not converge", async fu
 
 async function eventsOf(world: FigwaspWorld, reason: string): Promise<CoreV1Event[]> {
   const selector = `involvedObject.name=my-app,reason=${reason}`;
-  return (await world.get<{ items: CoreV1Event[] }>("events", "--field-selector", selector)).items;
+  return world.list<CoreV1Event>("events", { fieldSelector: selector });
 }
 
 Then("the Job's pod has ended with the message {string}", async function (this: FigwaspWorld, words: string) {
-  const { items } = await this.get<{ items: V1Pod[] }>("pods", "--selector", "job-name=figwasp");
-  const message = items[0]?.status?.containerStatuses?.[0]?.state?.terminated?.message ?? "";
+  const pods = await this.list<V1Pod>("pods", { labelSelector: "job-name=figwasp" });
+  const message = pods[0]?.status?.containerStatuses?.[0]?.state?.terminated?.message ?? "";
   assert(message.includes(words), `it ended with ${JSON.stringify(message)}`);
 });
 
@@ -133,7 +137,7 @@ When(
 );
 
 Then("each of these runs fails", function (this: FigwaspWorld) {
-  const [, ...runs] = this.runs; // the first one printed the rights
+  const [, ...runs] = this.runs; // the first run printed the rights
   assert(runs.length >= 4);
   for (const run of runs) assertRun(run, 1, "is forbidden");
 });

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { Given, Then } from "@cucumber/cucumber";
-import { eventually } from "./support/eventually.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
-Given("a client that hears {string}", comesToHear);
+Given("a client that hears {string}", async function (this: FigwaspWorld, reply: string) {
+  await this.comeToHear(reply);
+});
 
 Then("the client comes to hear {string}", async function (this: FigwaspWorld, reply: string) {
-  await comesToHear.call(this, reply);
-  // Also when it asks again: no pod of an older image is left to answer.
+  await this.comeToHear(reply);
+  // The client hears the same when it asks again, since no pod of an older image is left to answer.
   await this.rolledOut();
   assert.equal(await this.hear(), reply);
 });
@@ -15,7 +16,3 @@ Then("the client comes to hear {string}", async function (this: FigwaspWorld, re
 Then("the client still hears {string}", async function (this: FigwaspWorld, reply: string) {
   assert.equal(await this.hear(), reply);
 });
-
-async function comesToHear(this: FigwaspWorld, reply: string): Promise<void> {
-  await eventually(async () => assert.equal(await this.hear(), reply));
-}

@@ -37,7 +37,7 @@ Given("a Deployment of that image that pulls only when the image is not present"
 });
 
 Given("a StatefulSet of that image that replaces its pods on deletion alone", async function (this: FigwaspWorld) {
-  // kubectl cannot wait for such a rollout; there is none to wait for.
+  // The strategy is set after the StatefulSet has rolled out: with it, no rollout would ever end.
   await this.deploy({ kind: "StatefulSet" });
   await this.kubectl(
     "patch",
@@ -82,7 +82,7 @@ function second({ otherImage }: FigwaspWorld, first: V1Container | undefined): V
 
 When("the Deployment is paused and figwasp runs", async function (this: FigwaspWorld) {
   await this.kubectl("rollout", "pause", "deployment/my-app");
-  await this.remember(); // pausing it is a change too
+  await this.remember(); // pausing is a change of the Deployment too
   await this.run();
 });
 
@@ -111,30 +111,34 @@ When("the Deployment is restarted by hand", async function (this: FigwaspWorld) 
   await this.rolledOut();
 });
 
-// A new pod runs, is never ready, and so takes no old one's place.
+// A new pod runs and is never ready, so that the old pods stay.
 When("a rollout is under way that does not end", async function (this: FigwaspWorld) {
   const container = { name: "echo", readinessProbe: { httpGet: { port: 1 }, periodSeconds: 1 } };
   const strategy = { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } };
   const patch = { spec: { strategy, template: { spec: { containers: [container] } } } };
   await this.kubectl("patch", "deployment", "my-app", "--patch", JSON.stringify(patch));
   await eventually(async () => {
-    const { items } = await this.get<{ items: V1Pod[] }>("pods", "--selector", "app=my-app");
-    const started = items.filter(({ status }) => status?.containerStatuses?.[0]?.started);
+    const pods = await this.list<V1Pod>("pods", { labelSelector: "app=my-app" });
+    const started = pods.filter(({ status }) => status?.containerStatuses?.[0]?.started);
     assert.equal(started.length, 3, "the new pod does not run beside the two old ones");
   });
 });
 
 When("the Deployment is changed to a tag that does not exist", async function (this: FigwaspWorld) {
   await this.kubectl("set", "image", "deployment/my-app", `echo=${this.registry.host}/${this.repository}:no-such-tag`);
-  await eventually(async () => assert.match(await this.kubectl("get", "pods"), /ImagePullBackOff|ErrImagePull/));
+  await eventually(async () => {
+    const pods = await this.list<V1Pod>("pods", { labelSelector: "app=my-app" });
+    const reasons = pods.map(({ status }) => status?.containerStatuses?.[0]?.state?.waiting?.reason).join(" ");
+    assert.match(reasons, /ImagePullBackOff|ErrImagePull/);
+  });
 });
 
 When("every pod fails and is replaced, and the failed ones stay listed", async function (this: FigwaspWorld) {
   const names = await this.podNames();
   for (const name of names) await this.kubectl("patch", "pod", name, "-p", '{"spec":{"activeDeadlineSeconds":1}}');
   await eventually(async () => {
-    const { items } = await this.get<{ items: { metadata: { name: string }; status: { phase: string } }[] }>("pods");
-    const failed = items.filter(({ metadata, status }) => names.includes(metadata.name) && status.phase === "Failed");
+    const pods = await this.list<V1Pod>("pods");
+    const failed = pods.filter((pod) => names.includes(pod.metadata?.name ?? "") && pod.status?.phase === "Failed");
     assert.equal(failed.length, names.length, "not every pod has failed");
   });
   await this.rolledOut();

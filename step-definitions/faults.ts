@@ -6,7 +6,7 @@ import type { FigwaspWorld } from "./support/world.ts";
 
 Given("a Deployment of that image and of seven more in the same registry", async function (this: FigwaspWorld) {
   const tags = ["a", "b", "c", "d", "e", "f", "g"];
-  for (const tag of tags) await this.registry.pushServer(`${this.repository}:${tag}`, "v1");
+  for (const tag of tags) await this.pushServer(`${this.repository}:${tag}`, "v1");
   const command = ["/nodejs/bin/node", "--eval", "0"];
   await this.deploy({
     pod: (spec) => {
@@ -39,7 +39,7 @@ When("figwasp runs as a Job, and the registry asks it to come back later", async
   await runWithFault(this, "too many requests");
 });
 
-// For figwasp alone: the nodes go on asking the registry itself.
+// Only figwasp asks the faulty registry: the nodes go on asking the registry itself.
 async function runWithFault(world: FigwaspWorld, fault: string, env: Record<string, string> = {}): Promise<void> {
   const { server, url } = await startBefore(world, fault);
   world.faulty = server;

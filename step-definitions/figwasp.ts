@@ -57,7 +57,7 @@ When("figwasp runs as a Job that asks the mirror", async function (this: Figwasp
   await this.runJob({ hosts: this.mirroredHosts });
 });
 
-/** Of the Role in deploy/. */
+/** Takes the right to patch out of the Role in deploy/. */
 export const withoutPatch = {
   target: { kind: "Role" },
   patch: '[{ "op": "replace", "path": "/rules/0/verbs", "value": ["get", "list"] }]',
@@ -77,7 +77,7 @@ When("figwasp runs in the cluster for all namespaces", async function (this: Fig
 });
 
 When("figwasp runs by the manifests of figwasp v1", async function (this: FigwaspWorld) {
-  await this.enforce("baseline"); // they know no Pod Security Standard
+  await this.enforce("baseline"); // these manifests are older than Pod Security Standards
   await this.runCronJob({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob" });
 });
 
@@ -142,7 +142,7 @@ Then("the change is of two annotations of the pod template", async function (thi
   else assert.deepEqual(whatIsWanted(written), whatIsWanted(annotated(this.objectBefore("my-app"), annotations)));
 });
 
-// Events only tell of it.
+// An Event is no change: it only tells of one.
 async function theOneChange(world: FigwaspWorld): Promise<AuditEvent> {
   const events = (await world.audit()).filter(({ objectRef }) => objectRef?.resource !== "events");
   const writes = events.filter(({ verb }) => verb !== "get" && verb !== "list");
@@ -157,7 +157,7 @@ function annotated(object: V1Deployment, annotations: Record<string, string>): V
   return copy;
 }
 
-// Without what the API server keeps of it.
+// Leaves out what the API server itself writes into an object.
 function whatIsWanted(object: V1Deployment): V1Deployment {
   const copy = structuredClone(object);
   delete copy.status;

@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { type DataTable, Given, Then, When } from "@cucumber/cucumber";
 import type { KubernetesObject, V1CronJob, V1PolicyRule, V1Role } from "@kubernetes/client-node";
 import { YAML } from "zx";
 import { RELEASE } from "../lib/version.ts";
-import { root } from "./support/environment.ts";
+import { root, temporaryFolder } from "./support/environment.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 // --- What is made of what is shipped ---
@@ -19,23 +18,23 @@ When("figwasp is installed by the guide's {string}", async function (this: Figwa
   await tryToInstall(this, await guided(this, heading));
 });
 
-// The cluster checks all of it, and keeps nothing.
+// The API server checks everything, as for an installation, and stores nothing.
 async function tryToInstall(world: FigwaspWorld, folder: string): Promise<void> {
   const manifests = await world.kustomize(folder);
   world.installed.push(...YAML.parseAllDocuments(manifests).map((each) => each.toJSON() as KubernetesObject));
-  // The namespaces that they name need not be there.
+  // The manifests name namespaces that this cluster does not have.
   const input = manifests.replaceAll(/^( +)namespace: .*/gm, `$1namespace: ${world.namespace}`);
   await world.$({ input })`kubectl apply --dry-run=server -f -`;
 }
 
-/** Writes the kustomization that stands in docs/install.md under a heading to a folder, with this repository in place
- *  of its address, and other namespaces where they are given. */
+/** Copies the kustomization under a heading of docs/install.md into a folder. There it refers to this repository instead
+ *  of the public address, and to the given namespaces instead of those of the guide. */
 async function guided(world: FigwaspWorld, heading: string, namespaces: Record<string, string> = {}): Promise<string> {
   const guide = await readFile(join(root, "docs/install.md"), "utf8");
   const section = guide.split(/^## /m).find((each) => each.startsWith(`${heading}\n`)) ?? "";
   const kustomization = /^```yaml\n(.*?)^```$/ms.exec(section)?.[1];
   assert(kustomization, `docs/install.md has no kustomization under "${heading}"`);
-  const folder = await mkdtemp(join(tmpdir(), "figwasp-guide-"));
+  const folder = await temporaryFolder("guide");
   world.atTheEnd(() => rm(folder, { recursive: true }));
   const address = /https:\/\/github\.com\/figwasp\/figwasp\/\/(.*)\?ref=v.*/g;
   let text = kustomization.replaceAll(address, (_, path: string) => relative(folder, join(root, path)));
@@ -91,7 +90,7 @@ Then("no rule of its rights is about Secrets, and a docker config is mounted", f
   assert.deepEqual(volumes, [{ name: "docker-config", secret: { secretName: "figwasp-docker-config" } }]);
 });
 
-/** `list pods` and so on: what the Role or ClusterRole among the objects grants. */
+/** The rights that the Role or ClusterRole among the objects grants, such as `list pods`. */
 function rightsOf(objects: KubernetesObject[]): string[] {
   const role: V1Role | undefined = objects.find(({ kind }) => kind === "Role" || kind === "ClusterRole");
   return role?.rules?.flatMap(rightsBy) ?? [];
@@ -141,9 +140,9 @@ Then("figwasp may read no Secret", async function (this: FigwaspWorld) {
 // --- In place of figwasp v1 ---
 
 Given("the manifests of figwasp v1 are applied, for that Deployment", async function (this: FigwaspWorld) {
-  await this.enforce("baseline"); // they know no Pod Security Standard
+  await this.enforce("baseline"); // these manifests are older than Pod Security Standards
   const image = { op: "replace", path: "/spec/jobTemplate/spec/template/spec/containers/0/image", value: "figwasp:v1" };
-  // Its image need not run to be replaced.
+  // The old figwasp never runs here, so that its image need not exist.
   const patches = [{ target: { kind: "CronJob" }, patch: JSON.stringify([image]) }];
   await this.install({ resources: ["fixtures/figwasp-v1.yaml"], kind: "CronJob", patches });
   this.installed.push(...(await objectsOf(this)));
@@ -168,10 +167,11 @@ function identityOf({ kind, metadata }: KubernetesObject): string {
   return `${kind} ${metadata?.name} ${metadata?.uid}`;
 }
 
-// Beside what each namespace has, and how the suite tells figwasp of registries.
+// Leaves out the objects that every namespace has, and the ConfigMap by which the suite tells figwasp of registries.
 async function objectsOf(world: FigwaspWorld): Promise<KubernetesObject[]> {
   const kinds = "serviceaccounts,roles,rolebindings,cronjobs,configmaps,secrets";
-  const { items } = await world.get<{ items: KubernetesObject[] }>(kinds);
+  // kubectl names the kind of each object in a list, which the API server does not.
+  const { items } = JSON.parse(await world.kubectl("get", kinds, "--output", "json")) as { items: KubernetesObject[] };
   const others = new Set(["default", "kube-root-ca.crt", "figwasp-hosts"]);
   return items.filter(({ metadata }) => !others.has(metadata?.name ?? ""));
 }

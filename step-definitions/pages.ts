@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { cp, mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readFile, rm, symlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { When } from "@cucumber/cucumber";
 import { YAML } from "zx";
 import { RELEASE } from "../lib/version.ts";
 import { commandsUnder } from "../test/support/pages.ts";
-import { root } from "./support/environment.ts";
+import { root, temporaryFolder } from "./support/environment.ts";
 import { shell } from "./support/shell.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
@@ -14,9 +13,12 @@ When(
   "somebody runs the commands of {string} under {string}",
   async function (this: FigwaspWorld, page: string, section: string) {
     const { folder, bin, $ } = await newOperator(this);
-    const ours = { [`registry.example/figwasp:${RELEASE}`]: this.figwaspImage, "/usr/local/bin": bin };
     const commands = await commandsUnder(section, page);
     assert(commands.length > 0, `${page} shows no command under "${section}"`);
+    // An image that the page builds is the scenario's own, since other scenarios go on with the image of the run.
+    const isBuilt = commands.some(({ text }) => text.includes("docker push"));
+    if (isBuilt) this.ownFigwaspImage = `${this.environment.registry.host}/${this.namespace}/figwasp:${RELEASE}`;
+    const ours = { [`registry.example/figwasp:${RELEASE}`]: this.figwaspImage, "/usr/local/bin": bin };
     const texts = commands.map(({ text }) =>
       Object.entries(ours).reduce((rest, [shown, own]) => rest.replaceAll(shown, own), text),
     );
@@ -25,7 +27,7 @@ When(
       if (kustomization !== undefined) await editKustomization(this, join(folder, kustomization));
     }
     this.operator = $;
-    this.atTheEnd(() => this.$`docker image rm --force ${this.figwaspImage}`);
+    if (isBuilt) this.atTheEnd(() => this.$`docker image rm --force ${this.figwaspImage}`);
     for (const text of texts) await $`bash -c ${text}`;
   },
 );
@@ -40,9 +42,9 @@ When("figwasp's CronJob is due", async function (this: FigwaspWorld) {
   await this.runNow();
 });
 
-// Somebody with a clone after `npm ci`, whose kubectl looks into the namespace of the workloads and finds its plugins.
+// The operator has a clone after `npm ci`, and a kubectl that looks into the namespace of the workloads and finds plugins.
 async function newOperator(world: FigwaspWorld): Promise<{ folder: string; bin: string; $: ReturnType<typeof shell> }> {
-  const home = await mkdtemp(join(tmpdir(), "figwasp-operator-"));
+  const home = await temporaryFolder("operator");
   world.atTheEnd(() => rm(home, { recursive: true }));
   const [folder, bin, kubeconfig] = [join(home, "figwasp"), join(home, "bin"), join(home, "kubeconfig")];
   const others = new Set(["node_modules", ".git", "dist", "reports"]);
@@ -57,8 +59,8 @@ async function newOperator(world: FigwaspWorld): Promise<{ folder: string; bin: 
   return { folder, bin, $ };
 }
 
-// What the page tells to do by hand: where the workloads are, and where the image was pushed; and how this run's
-// registry is reached.
+// Does what the page says is to be done by hand: it sets where the workloads are and where the image was pushed. Beyond that
+// it tells figwasp how to reach the registry of the run.
 async function editKustomization(world: FigwaspWorld, folder: string): Promise<void> {
   const given = YAML.parse(await readFile(join(folder, "kustomization.yaml"), "utf8")) as object;
   await world.customize(folder, { kind: "CronJob" }, { ...given });

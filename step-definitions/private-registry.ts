@@ -13,7 +13,6 @@ import {
 } from "./support/private-registry.ts";
 import { startBefore } from "./support/faulty-registry.ts";
 import type { HostsFolder } from "./support/registry.ts";
-import { startRegistry } from "./registry.ts";
 import { ofFigwasp } from "./support/server.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
@@ -49,7 +48,7 @@ Given(
   },
 );
 
-// For the nodes and for figwasp alike.
+// The nodes and figwasp are told the same.
 async function usePrivate(
   world: FigwaspWorld,
   registry: PrivateRegistry,
@@ -58,7 +57,7 @@ async function usePrivate(
   world.privateRegistry = registry;
   world.imageHost = registry.host;
   world.hosts = hostsOf(registry);
-  await world.environment.connectNodes(world.hosts);
+  await world.connectNodes(world.hosts);
 }
 
 Given(
@@ -72,11 +71,11 @@ Given(
 
 Given("the nodes pull from the repository through a mirror", async function (this: FigwaspWorld) {
   const environment = { REGISTRY_PROXY_REMOTEURL: this.registry.clusterUrl };
-  this.mirror = await startRegistry(this, "mirror", environment);
+  this.mirror = await this.startRegistry("mirror", environment);
   this.strangers.add(this.mirror);
   this.imageHost = `mirrored.${this.namespace}.test`;
   this.hosts = this.mirroredHosts;
-  await this.environment.connectNodes(this.hosts);
+  await this.connectNodes(this.hosts);
 });
 
 // --- Who may pull them ---
@@ -100,7 +99,8 @@ Given("a Deployment of that image, whose ServiceAccount has the pull secret", as
   await this.deploy({ pod: (spec) => void (spec.serviceAccountName = "my-app") });
 });
 
-// Once the pods run, as when the password was changed at the registry; the key is not part of any image's name.
+// The Secret is changed once the pods run, as when the password was changed at the registry. Its key is a pattern, which is no
+// part of any image's name.
 Given("a Deployment of that image, whose pull secret has gone out of date", async function (this: FigwaspWorld) {
   await deployWithOutdated(this, [secretName]);
 });
@@ -186,7 +186,7 @@ Then("figwasp fails and says how to let it ask the token server", function (this
 
 Then("the registry has refused figwasp's login {int} time(s)", async function (this: FigwaspWorld, times: number) {
   const lines = ofFigwasp(await privateRegistryOf(this).server.log());
-  // Of a request without any credential it says "invalid authorization credential".
+  // The registry logs a request without any credential as "invalid authorization credential", which does not count here.
   const refused = lines.filter((line) => /error authorizing context: .*authentication failure/.test(line));
   assert.equal(refused.length, times, lines.join("\n"));
 });
@@ -201,7 +201,7 @@ Then("the mirror was given a credential by the nodes alone", async function (thi
   assert.deepEqual(await bearersAt(mirror), { asked: true, given: ["containerd"] });
 });
 
-// Whether figwasp has asked a server at all, and whose clients have sent it a credential.
+// Tells whether figwasp has asked a server at all, and which clients have sent it a credential.
 async function bearersAt(server: { log: () => Promise<string[]> }): Promise<{ asked: boolean; given: string[] }> {
   const lines = (await server.log()).filter((line) => line.startsWith("{"));
   const requests = lines.map((line) => JSON.parse(line) as { headers: Record<string, string>; body?: string });

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { Given, When } from "@cucumber/cucumber";
-import { LocalRegistry } from "./support/registry.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 Given("a repository with an image of a server that says {string}", async function (this: FigwaspWorld, reply: string) {
   await push.call(this, reply);
-  await this.mirror?.pushServer(this.tagged, reply);
+  if (this.mirror) await this.pushServer(this.tagged, reply, this.mirror);
 });
 
 Given("an image that says {string} is pushed under the same tag", push);
@@ -21,7 +20,7 @@ Given(
 Given(
   "an image that says {string} is pushed under tag {string}",
   async function (this: FigwaspWorld, reply: string, tag: string) {
-    await this.registry.pushServer(`${this.repository}:${tag}`, reply);
+    await this.pushServer(`${this.repository}:${tag}`, reply);
   },
 );
 
@@ -38,14 +37,14 @@ Given(
   "another repository with an image of a server that says {string}",
   async function (this: FigwaspWorld, reply: string) {
     this.otherImage = `${this.registry.host}/${this.namespace}/other:latest`;
-    await this.registry.pushServer(`${this.namespace}/other:latest`, reply);
+    await this.pushServer(`${this.namespace}/other:latest`, reply);
   },
 );
 
 Given(
   "an image that says {string} is pushed to the other repository",
   async function (this: FigwaspWorld, reply: string) {
-    await this.registry.pushServer(`${this.namespace}/other:latest`, reply);
+    await this.pushServer(`${this.namespace}/other:latest`, reply);
   },
 );
 
@@ -55,19 +54,19 @@ Given(
   "the tag {string} with a multi-platform image that says {string}",
   async function (this: FigwaspWorld, tag: string, reply: string) {
     this.tag = tag;
-    await this.registry.pushIndex(this.tagged, reply);
+    await this.pushIndex(reply);
   },
 );
 
 Given(
   "a multi-platform image that says {string} is pushed under the same tag",
   async function (this: FigwaspWorld, reply: string) {
-    await this.registry.pushIndex(this.tagged, reply);
+    await this.pushIndex(reply);
   },
 );
 
 Given("a new index over the same image is pushed under the same tag", async function (this: FigwaspWorld) {
-  await this.registry.pushIndex(this.tagged, "v1", { note: "another" });
+  await this.pushIndex("v1", { note: "another" });
 });
 
 Given(
@@ -84,18 +83,18 @@ Given(
   },
 );
 
-// The node's own image is known by two indexes then, and of these a node reports the first by alphabet.
+// After this the node knows its own image by two indexes. It reports the one whose digest is first in alphabetical order.
 async function changeOtherPlatform(world: FigwaspWorld, otherReply: string, reported: "new" | "older"): Promise<void> {
   const before = await world.registry.digest(world.tagged);
   const isWanted = (digest: string) => digest < before === (reported === "new");
-  await world.registry.pushIndex(world.tagged, "v1", { otherReply, isWanted });
+  await world.pushIndex("v1", { otherReply, isWanted });
 }
 
 When(
   "three times a new index over the same image is pushed and figwasp runs twice",
   async function (this: FigwaspWorld) {
     for (const note of ["one", "two", "three"]) {
-      await this.registry.pushIndex(this.tagged, "v1", { note });
+      await this.pushIndex("v1", { note });
       await this.run();
       await this.run();
     }
@@ -117,18 +116,18 @@ When(
   },
 );
 
-// The node pulls the platform's image from the other repository first, and goes on calling it by that name: of
-// all the names of an image, a node reports the first by alphabet.
+// The node pulls the image from the repository "aaa" first, and goes on to report that name: of all the names of an image it
+// reports the first in alphabetical order.
 async function pushKnown(world: FigwaspWorld, reply: string): Promise<void> {
-  await world.registry.pushServer(`${world.namespace}/aaa:${reply}`, reply);
+  await world.pushServer(`${world.namespace}/aaa:${reply}`, reply);
   await world.deploy({ name: `neighbour-${reply}`, image: `${world.registry.host}/${world.namespace}/aaa:${reply}` });
-  await world.registry.pushIndex(world.tagged, reply);
+  await world.pushIndex(reply);
 }
 
 // --- Registries of the scenario's own ---
 
 Given("a registry that can be stopped", async function (this: FigwaspWorld) {
-  this.registry = await startRegistry(this, "own");
+  this.registry = await this.startRegistry("own");
 });
 
 When("the registry goes down", async function (this: FigwaspWorld) {
@@ -138,10 +137,10 @@ When("the registry goes down", async function (this: FigwaspWorld) {
 Given(
   "a second registry with an image of a server that says {string}",
   async function (this: FigwaspWorld, reply: string) {
-    const second = await startRegistry(this, "second");
+    const second = await this.startRegistry("second");
     this.otherRegistry = second;
-    this.otherImage = `${second.host}/other:latest`;
-    await second.pushServer("other:latest", reply);
+    this.otherImage = `${second.host}/${this.namespace}/other:latest`;
+    await this.pushServer(`${this.namespace}/other:latest`, reply, second);
   },
 );
 
@@ -151,9 +150,9 @@ When("the second registry goes down", async function (this: FigwaspWorld) {
 });
 
 Given("a registry behind a mirror from which the nodes pull", async function (this: FigwaspWorld) {
-  this.registry = await startRegistry(this, "origin");
-  this.mirror = await startRegistry(this, "mirror");
-  await this.environment.connectNodes(this.mirroredHosts);
+  this.registry = await this.startRegistry("origin");
+  this.mirror = await this.startRegistry("mirror");
+  await this.connectNodes(this.mirroredHosts);
 });
 
 Given("an image that says {string} is pushed, and the mirror does not have it yet", push);
@@ -161,22 +160,10 @@ Given("an image that says {string} is pushed, and the mirror does not have it ye
 When("the mirror has caught up", async function (this: FigwaspWorld) {
   const reply = [...this.pushed.keys()].at(-1);
   assert(this.mirror && reply, "the scenario has no mirror, or nothing was pushed");
-  await this.mirror.pushServer(this.tagged, reply);
+  await this.pushServer(this.tagged, reply, this.mirror);
 });
 
-export async function startRegistry(
-  world: FigwaspWorld,
-  name: string,
-  environment: Record<string, string> = {},
-): Promise<LocalRegistry> {
-  const { id, network } = world.environment;
-  const registry = await LocalRegistry.start(`${id}-${world.namespace}-${name}`, network, { environment });
-  world.atTheEnd(() => registry.stop());
-  await world.environment.connectNodes(registry.hosts);
-  return registry;
-}
-
 async function push(this: FigwaspWorld, reply: string): Promise<void> {
-  await this.registry.pushServer(this.tagged, reply);
+  await this.pushServer(this.tagged, reply);
   this.pushed.set(reply, await this.registry.digest(this.tagged));
 }

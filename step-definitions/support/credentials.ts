@@ -9,13 +9,14 @@ export interface Credential {
   core: string;
 }
 
-/** With characters that an encoding gets wrong: a name as of Harbor's robots, a password that holds a colon. */
+/** Makes a credential with characters that a wrong encoding would spoil: a name like those of Harbor's robots, and a
+ *  password with a colon and an umlaut. */
 export function createCredential(): Credential {
   const core = randomBytes(8).toString("hex");
   return { username: "robot$figwasp", password: `p@ss-${core}ü:`, core };
 }
 
-/** As a pull secret holds it, under a key such as `registry.example` or `*.example`. */
+/** Writes the credential as a pull secret holds it, under a key such as `registry.example` or `*.example`. */
 export function dockerConfig(key: string, { username, password }: Credential): string {
   const auth = Buffer.from(`${username}:${password}`).toString("base64");
   return JSON.stringify({ auths: { [key]: { username, password, auth } } });
@@ -25,13 +26,13 @@ export async function htpasswd({ username, password }: Credential): Promise<stri
   return `${username}:${await hash(password, 5)}\n`;
 }
 
-/** Whether the text holds the password: as it is, URL-encoded, or as a part of anything in base64. */
+/** Tells whether the text contains the password: as it is, URL-encoded, or within anything in base64. */
 export function betrays(text: string, { core }: Credential): boolean {
   return [core, ...base64Forms(core)].some((form) => text.includes(form));
 }
 
-// Base64 turns three bytes into four characters, so that a word in the middle has one of three forms, by where it
-// begins. The characters at both ends belong to its neighbours too, and are left out.
+// Base64 turns three bytes into four characters. A word in the middle of a text therefore has one of three forms, which
+// depends on the place where it begins. The characters at its ends depend on its neighbours too, and are left out.
 function base64Forms(word: string): string[] {
   return [0, 1, 2].map((before) => {
     const encoded = Buffer.from("\0".repeat(before) + word).toString("base64url");

@@ -1,7 +1,7 @@
 import { nodeImage, scriptOf, type Server } from "./server.ts";
 import type { FigwaspWorld } from "./world.ts";
 
-/** Starts fixtures/faulty-registry, with one of its faults, before the registry that the scenario pushes to. */
+/** Starts fixtures/faulty-registry with one of its faults. It hands requests on to the registry that the scenario pushes to. */
 export async function startBefore(world: FigwaspWorld, fault: string): Promise<{ server: Server; url: string }> {
   const host = `faulty.${world.namespace}.test`;
   const server = await world.startServer("faulty", {

@@ -1,17 +1,27 @@
 import { type Credential, htpasswd } from "./credentials.ts";
 import { type HostsFolder, registrySettings, storagePath } from "./registry.ts";
+import type { ContainerOptions } from "./containers.ts";
 import { nodeImage, scriptOf, type Server } from "./server.ts";
 import { createAuthority, issue, type KeyPair } from "./tls.ts";
-import type { FigwaspWorld } from "./world.ts";
 
-/** A registry in front of the images of the run's own, behind TLS, that asks for a credential. What is pushed to the
- *  run's own can be pulled here. */
+/** The scenario that a private registry is for. */
+interface Scenario {
+  namespace: string;
+  environment: { volume: string };
+  plantCredential: () => Credential;
+  startServer: (
+    name: string,
+    options: Omit<ContainerOptions, "name" | "network" | "labels" | "port">,
+  ) => Promise<Server>;
+}
+
+/** A registry behind TLS that asks for a credential. What is pushed to the registry of the run can be pulled here. */
 export interface PrivateRegistry {
-  /** As in the images' names. */
+  /** The host as the names of the images have it. */
   host: string;
   server: Server;
   credential: Credential;
-  /** The certificate, in PEM, of the authority that its own certificate comes from. */
+  /** The certificate, in PEM, of the authority that has issued the certificate of the registry. */
   authority: string;
   tokenServer?: TokenServer;
 }
@@ -21,38 +31,38 @@ export interface TokenServer {
   server: Server;
 }
 
-/** It asks for user name and password itself. */
-export async function startWithPasswords(world: FigwaspWorld): Promise<PrivateRegistry> {
-  const credential = world.plantCredential();
+/** Starts a registry that asks for user name and password itself. */
+export async function startWithPasswords(scenario: Scenario): Promise<PrivateRegistry> {
+  const credential = scenario.plantCredential();
   const authority = await createAuthority();
-  const name = `registry.${world.namespace}.test`;
+  const name = `registry.${scenario.namespace}.test`;
   const environment = {
     REGISTRY_AUTH: "htpasswd",
     REGISTRY_AUTH_HTPASSWD_REALM: "acceptance",
     REGISTRY_AUTH_HTPASSWD_PATH: "/server/htpasswd",
   };
   const files = { "/server/htpasswd": await htpasswd(credential) };
-  const server = await startRegistry(world, { name, port: 5000, authority, environment, files });
+  const server = await startRegistry(scenario, { name, port: 5000, authority, environment, files });
   return { host: `${name}:5000`, server, credential, authority: authority.certificate };
 }
 
-/** It asks for a token, and sends its clients to a token server for it. */
-export async function startWithTokens(world: FigwaspWorld, tokenHost: string): Promise<PrivateRegistry> {
-  const credential = world.plantCredential();
+/** Starts a registry that asks for a token, and a token server to which it sends its clients. */
+export async function startWithTokens(scenario: Scenario, tokenHost: string): Promise<PrivateRegistry> {
+  const credential = scenario.plantCredential();
   const authority = await createAuthority();
-  const host = `registry.${world.namespace}.test`;
+  const host = `registry.${scenario.namespace}.test`;
   const issuer = "acceptance";
   const environment = {
     REGISTRY_AUTH: "token",
     REGISTRY_AUTH_TOKEN_REALM: `https://${tokenHost}/token`,
     REGISTRY_AUTH_TOKEN_SERVICE: host,
     REGISTRY_AUTH_TOKEN_ISSUER: issuer,
-    // It believes what is signed with a certificate of this authority.
+    // The registry accepts tokens that are signed with a certificate of this authority.
     REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE: "/server/authority.pem",
   };
   const files = { "/server/authority.pem": authority.certificate };
-  const server = await startRegistry(world, { name: host, port: 443, authority, environment, files });
-  const tokens = await startTokenServer(world, { host: tokenHost, authority, credential, issuer });
+  const server = await startRegistry(scenario, { name: host, port: 443, authority, environment, files });
+  const tokens = await startTokenServer(scenario, { host: tokenHost, authority, credential, issuer });
   return {
     host,
     server,
@@ -70,9 +80,9 @@ interface RegistryPart {
   files: Record<string, string>;
 }
 
-async function startRegistry(world: FigwaspWorld, part: RegistryPart): Promise<Server> {
+async function startRegistry(scenario: Scenario, part: RegistryPart): Promise<Server> {
   const tls = await keyPairFiles(part.authority, part.name);
-  return world.startServer("private", {
+  return scenario.startServer("private", {
     hosts: [part.name],
     image: "registry:3",
     environment: {
@@ -83,18 +93,18 @@ async function startRegistry(world: FigwaspWorld, part: RegistryPart): Promise<S
       ...part.environment,
     },
     files: { ...tls, ...part.files },
-    volume: { name: world.environment.volume, path: storagePath },
+    volume: { name: scenario.environment.volume, path: storagePath },
     ready: /listening on/,
   });
 }
 
 async function startTokenServer(
-  world: FigwaspWorld,
+  scenario: Scenario,
   part: { host: string; authority: KeyPair; credential: Credential; issuer: string },
 ): Promise<Server> {
   const { username, password } = part.credential;
   const { files, command } = await scriptOf("token-server");
-  return world.startServer("tokens", {
+  return scenario.startServer("tokens", {
     hosts: [part.host],
     image: nodeImage,
     environment: { ISSUER: part.issuer, USERNAME: username, PASSWORD: password },
@@ -111,7 +121,7 @@ async function keyPairFiles(authority: KeyPair, host: string): Promise<Record<st
 
 // --- What a hosts folder says of its certificate ---
 
-/** As Docker and containerd have it: a certificate authority beside where hosts.toml would be. */
+/** Places the authority as `ca.crt` into the folder of the host, where Docker and containerd look for it. */
 export function authorityBeside({ host, authority }: PrivateRegistry): HostsFolder {
   return { [`${host}/ca.crt`]: authority };
 }
@@ -121,7 +131,7 @@ export function authorityInHostsToml({ host, authority }: PrivateRegistry): Host
   return { [`${host}/hosts.toml`]: hostsToml, [`${host}/our-own-authority.pem`]: authority };
 }
 
-/** With a mirror before it, which has a certificate of nobody. */
+/** Names a mirror that is asked first, over plain http. */
 export function behindMirror({ host, authority }: PrivateRegistry, mirror: string): HostsFolder {
   const server = `server = "https://${host}"\nca = "our-own-authority.pem"\n`;
   const hostsToml = `${server}\n[host."${mirror}"]\ncapabilities = ["pull", "resolve"]\n`;

@@ -1,16 +1,14 @@
 import { createHash } from "node:crypto";
-import { createServer } from "node:net";
-import { GenericContainer, type StartedTestContainer, Wait } from "testcontainers";
 import { fetch } from "undici";
+import type { Container, ContainerOptions } from "./containers.ts";
+import { interruption } from "./interruption.ts";
 import { logOf } from "./server.ts";
-import { $, $undo } from "./shell.ts";
 
 const types = {
   index: "application/vnd.oci.image.index.v1+json",
   ociManifest: "application/vnd.oci.image.manifest.v1+json",
   dockerManifest: "application/vnd.docker.distribution.manifest.v2+json",
 };
-const echoServer = new URL("../../fixtures/echo-server", import.meta.url).pathname;
 
 interface Descriptor {
   mediaType: string;
@@ -22,79 +20,80 @@ interface Manifest {
   mediaType: string;
   descriptor: Descriptor;
   bytes: Buffer;
-  body: { config: Descriptor; [field: string]: unknown };
+  body: { config: Descriptor; layers: Descriptor[]; [field: string]: unknown };
 }
 
-interface Started {
-  name: string;
-  network: string;
-  port: number;
-  container: StartedTestContainer;
+/** The configuration of an image. The suite changes these fields and keeps the others. */
+interface ImageConfig {
+  architecture: string;
+  config: { Env?: string[]; Labels?: Record<string, string> | null };
 }
 
-/** How registries are reached, by `HOST/FILE`: the tree that containerd calls certs.d. */
+/** An image in a registry, as `repository:tag` there. */
+export interface Pushed {
+  registry: LocalRegistry;
+  image: string;
+}
+
+/** Files that say how registries are reached, by `HOST/FILE`, as in the folder that containerd calls certs.d. */
 export type HostsFolder = Record<string, string>;
 
-interface IndexOptions {
-  /** In the attestation: with another one it is another index over the same images. */
+export interface IndexOptions {
+  /** Stands in the attestation. Another note makes another index over the same images. */
   note?: string;
-  /** What the other platform's image says, where that is something else. */
+  /** The answer of the other platform's image, if it is a different one. */
   otherReply?: string;
-  /** Which digests the index may have. */
+  /** Says which digests the index may have. */
   isWanted?: (digest: string) => boolean;
 }
 
-/** Where a registry keeps what is pushed, to be shared with others, and how it is set up beyond that. */
-interface RegistryOptions {
-  volume?: string;
-  environment?: Record<string, string>;
-}
+/** The part of a container's options in which registries differ. */
+export type RegistryOptions = Pick<ContainerOptions, "name" | "network" | "labels" | "environment" | "volume">;
 
-/** Of the image of distribution's registry. */
+/** The folder in which the image `registry:3` keeps what is pushed. */
 export const storagePath = "/var/lib/registry";
 export const registrySettings = { OTEL_TRACES_EXPORTER: "none" };
 
 /** A registry on kind's network that this machine reaches on a loopback port. */
 export class LocalRegistry {
-  /** Where nodes, pods and figwasp in the cluster find it: `http://NAME:5000`. */
+  /** The address for nodes and pods, `http://NAME:5000`. */
   readonly clusterUrl: string;
-  /** The host in image names, and the address from this machine: `localhost:PORT`. */
+  /** The host in the names of images, `localhost:PORT`. It is also the address on this machine. */
   readonly host: string;
-  /** The container's, unique on this machine. */
+  /** The name of the container, which is unique on this machine. */
   readonly name: string;
-  readonly #container: StartedTestContainer;
+  readonly port: number;
+  /** The image of the echo server without an answer. The images of scenarios are made from it. */
+  readonly #echo: Pushed | undefined;
+  #container: Container | undefined;
   #stopped: Promise<unknown> | undefined;
-  readonly #network: string;
 
-  static async start(name: string, network: string, options: RegistryOptions = {}): Promise<LocalRegistry> {
-    const { volume, environment = {} } = options;
-    const port = await freePort();
-    const container = new LoopbackContainer("registry:3")
-      .withName(name)
-      .withNetworkMode(network)
-      .withNetworkAliases(name)
-      .withExposedPorts({ container: 5000, host: port })
-      .withEnvironment({ ...registrySettings, ...environment })
-      // Not by HTTP: where the suite runs in a container itself, that would be asked of the gateway, not of loopback.
-      .withWaitStrategy(Wait.forLogMessage(/listening on/));
-    if (volume !== undefined) container.withBindMounts([{ source: volume, target: storagePath }]);
-    return new LocalRegistry({ name, network, port, container: await container.start() });
+  static async start(options: RegistryOptions, echo?: Pushed): Promise<LocalRegistry> {
+    const { startContainer } = await import("./containers.ts");
+    const fixed = { image: "registry:3", hosts: [options.name], ready: /listening on/, port: 5000 };
+    const environment = { ...registrySettings, ...options.environment };
+    const container = await startContainer({ ...options, ...fixed, environment });
+    if (container.port === undefined) throw new Error(`The registry ${options.name} is published on no port`);
+    const registry = new LocalRegistry(options.name, container.port, echo);
+    registry.#container = container;
+    return registry;
   }
 
-  private constructor({ name, network, port, container }: Started) {
-    this.#network = network;
+  /** Stands for a registry that is running already, and that whoever has started it stops. */
+  constructor(name: string, port: number, echo?: Pushed) {
     this.name = name;
+    this.port = port;
     this.host = `localhost:${port}`;
     this.clusterUrl = `http://${name}:5000`;
-    this.#container = container;
+    this.#echo = echo;
   }
 
-  /** In containerd's format, for the nodes and for figwasp alike. */
+  /** A file in containerd's format, which the nodes and figwasp read alike. */
   get hostsToml(): string {
     return `server = "${this.clusterUrl}"\n\n[host."${this.clusterUrl}"]\n`;
   }
 
-  /** The same, where both look for it. */
+  /** The same file at the path at which both look for it. */
   get hosts(): HostsFolder {
     return { [`${this.host}/hosts.toml`]: this.hostsToml };
   }
@@ -104,24 +103,14 @@ export class LocalRegistry {
   }
 
   async stop(): Promise<void> {
-    this.#stopped ??= this.#container.stop();
+    this.#stopped ??= this.#container?.stop();
     await this.#stopped;
   }
 
-  async push(folder: string, image: string, buildArgs: string[] = []): Promise<void> {
-    const name = `${this.host}/${image}`;
-    // One manifest an image, whatever builder this machine has: the scenarios make their own indexes.
-    const build = $({ env: { ...process.env, BUILDX_NO_DEFAULT_ATTESTATIONS: "1", DOCKER_BUILDKIT: "1" } });
-    await build`docker build --tag ${name} --label ${labelOf(this.#network)} ${buildArgs} ${folder}`;
-    await $`docker push ${name}`;
-  }
-
-  /** Builds the echo server with its answer, which is its version too, and pushes it as `repository:tag`. Repositories
-   *  of one scenario share the image, those of others do not: the node would know it by all of their names. */
+  /** Pushes the echo server with its answer, which is its version too, as `repository:tag`. No two scenarios share an image,
+   *  since the node would know it by the names of both. */
   async pushServer(image: string, reply: string): Promise<void> {
-    const labels = [`figwasp.scenario=${image.split("/")[0]}`, `org.opencontainers.image.version=${reply}`];
-    const args = [`--build-arg=REPLY=${reply}`, ...labels.map((label) => `--label=${label}`)];
-    await this.push(echoServer, image, args);
+    await this.#pushServer(image, reply);
   }
 
   /** Pushes an index over the echo server for two platforms, this machine's and another, and an attestation. */
@@ -129,14 +118,12 @@ export class LocalRegistry {
     const { note = "first", otherReply = reply, isWanted = () => true } = options;
     const { repository, tag } = split(image);
     const [own, other] = process.arch === "arm64" ? ["arm64", "amd64"] : ["amd64", "arm64"];
-    await this.pushServer(`${repository}:${tag}-${own}`, reply);
-    const built = await this.#manifest(repository, `${tag}-${own}`);
-    await this.pushServer(`${repository}:${tag}-${other}`, otherReply);
-    const foreign = await this.#forArchitecture(repository, `${tag}-${other}`, other);
+    const built = await this.#pushServer(`${repository}:${tag}-${own}`, reply);
+    const foreign = await this.#pushServer(`${repository}:${tag}-${other}`, otherReply, { architecture: other });
     const annotations = { ...(built.body["annotations"] as object | undefined), note };
     const attestation = await this.#putManifest(repository, undefined, built.mediaType, { ...built.body, annotations });
     const manifests = [
-      { ...foreign, platform: { os: "linux", architecture: other } },
+      { ...foreign.descriptor, platform: { os: "linux", architecture: other } },
       { ...built.descriptor, platform: { os: "linux", architecture: own } },
       { ...attestation, platform: { os: "unknown", architecture: "unknown" } },
     ];
@@ -148,7 +135,7 @@ export class LocalRegistry {
   async moveTag(image: string, digest: string): Promise<void> {
     const { repository, tag } = split(image);
     const { mediaType, bytes } = await this.#manifest(repository, digest);
-    // The very bytes: JSON written anew would be another digest.
+    // The same bytes are sent, since JSON that is written anew would have another digest.
     await this.#putManifest(repository, tag, mediaType, bytes);
   }
 
@@ -158,23 +145,60 @@ export class LocalRegistry {
     return (await this.#manifest(repository, tag)).descriptor.digest;
   }
 
-  async #forArchitecture(repository: string, tag: string, architecture: string): Promise<Descriptor> {
-    const { body, mediaType } = await this.#manifest(repository, tag);
-    const config = await this.#call("GET", `${repository}/blobs/${body.config.digest}`);
-    const changed = Buffer.from(JSON.stringify({ ...JSON.parse(config.toString("utf8")), architecture }));
-    const digest = sha256(changed);
+  /** Whether a tag points to anything. */
+  async has(image: string): Promise<boolean> {
+    const { repository, tag } = split(image);
+    const response = await this.#send("HEAD", `/v2/${repository}/manifests/${tag}`, { headers: { accept } });
+    return response.ok;
+  }
+
+  // Sends what `docker push` sends: the layers that are missing, the configuration, and the manifest. A build by Docker for
+  // each answer would give the same layers too, since the answer stands in the configuration, and would take seconds.
+  async #pushServer(image: string, reply: string, changes: Partial<ImageConfig> = {}): Promise<Manifest> {
+    if (!this.#echo) throw new Error(`${this.name} is not told where the echo server is`);
+    const { repository, tag } = split(image);
+    const { registry, image: echo } = this.#echo;
+    const base = await registry.#manifest(split(echo).repository, split(echo).tag);
+    for (const layer of base.body.layers) await this.#copyBlob(repository, layer.digest, this.#echo);
+    const blob = await registry.#request("GET", `/v2/${split(echo).repository}/blobs/${base.body.config.digest}`);
+    const given = (await blob.json()) as ImageConfig;
+    const { Env = [], Labels } = given.config;
+    const own = {
+      Env: [...Env.filter((each) => !each.startsWith("REPLY=")), `REPLY=${reply}`],
+      Labels: {
+        ...Labels,
+        "figwasp.scenario": image.split("/")[0] ?? "",
+        "org.opencontainers.image.version": reply,
+      },
+    };
+    const config = Buffer.from(JSON.stringify({ ...given, ...changes, config: { ...given.config, ...own } }));
+    await this.#putBlob(repository, sha256(config), config);
+    const described = { ...base.body.config, digest: sha256(config), size: config.length };
+    await this.#putManifest(repository, tag, base.mediaType, { ...base.body, config: described });
+    return this.#manifest(repository, tag);
+  }
+
+  // A registry that has the blob in another repository copies it from there. Any other registry is sent the blob.
+  async #copyBlob(repository: string, digest: string, { registry, image }: Pushed): Promise<void> {
+    const from = split(image).repository;
+    if (registry.name === this.name) {
+      await this.#request("POST", `/v2/${repository}/blobs/uploads/?mount=${digest}&from=${from}`);
+      return;
+    }
+    const there = await this.#send("HEAD", `/v2/${repository}/blobs/${digest}`);
+    if (there.ok) return;
+    const blob = await registry.#request("GET", `/v2/${from}/blobs/${digest}`);
+    await this.#putBlob(repository, digest, Buffer.from(await blob.arrayBuffer()));
+  }
+
+  async #putBlob(repository: string, digest: string, body: Buffer): Promise<void> {
     const location = await this.#uploadLocation(repository);
     const separator = location.includes("?") ? "&" : "?";
-    await this.#request("PUT", `${location}${separator}digest=${digest}`, {
-      headers: { "content-type": "application/octet-stream" },
-      body: changed,
-    });
-    const manifest = { ...body, config: { ...body.config, digest, size: changed.length } };
-    return this.#putManifest(repository, undefined, mediaType, manifest);
+    const headers = { "content-type": "application/octet-stream" };
+    await this.#request("PUT", `${location}${separator}digest=${digest}`, { headers, body });
   }
 
   async #manifest(repository: string, tag: string): Promise<Manifest> {
-    const accept = Object.values(types).join(", ");
     const response = await this.#request("GET", `/v2/${repository}/manifests/${tag}`, { headers: { accept } });
     const bytes = Buffer.from(await response.arrayBuffer());
     const mediaType = response.headers.get("content-type") ?? "";
@@ -196,65 +220,38 @@ export class LocalRegistry {
   }
 
   async #uploadLocation(repository: string): Promise<string> {
-    const response = await this.#request("POST", `/v2/${repository}/blobs/uploads/`, {});
+    const response = await this.#request("POST", `/v2/${repository}/blobs/uploads/`);
     const location = response.headers.get("location");
     if (location === null) throw new Error("The registry gave no place to upload a blob to");
     const { pathname, search } = new URL(location, `http://${this.host}`);
     return pathname + search;
   }
 
-  async #call(method: string, path: string): Promise<Buffer> {
-    return Buffer.from(await (await this.#request(method, `/v2/${path}`, {})).arrayBuffer());
-  }
-
-  async #request(method: string, path: string, init: { headers?: Record<string, string>; body?: Uint8Array }) {
-    const response = await fetch(`http://${this.host}${path}`, {
-      method,
-      signal: AbortSignal.timeout(30_000),
-      ...init,
-    });
+  async #request(method: string, path: string, init: RequestParts = {}) {
+    const response = await this.#send(method, path, init);
     if (!response.ok) throw new Error(`${method} ${path} returned ${response.status}: ${await response.text()}`);
     return response;
   }
-}
 
-/** Removes from this machine's Docker what was built for the registries of a network. */
-export async function removeImages(network: string): Promise<void> {
-  const ids = await $undo`docker image ls --all --quiet --filter label=${labelOf(network)}`.lines();
-  if (ids.length > 0) await $undo`docker image rm --force ${[...new Set(ids)]}`;
-}
-
-function labelOf(network: string): string {
-  return `figwasp.acceptance=${network}`;
-}
-
-// testcontainers publishes ports on every interface of the machine.
-class LoopbackContainer extends GenericContainer {
-  protected override async beforeContainerCreated(): Promise<void> {
-    for (const bindings of Object.values(this.hostConfig.PortBindings as Record<string, { HostIp?: string }[]>)) {
-      for (const binding of bindings) binding.HostIp = "127.0.0.1";
-    }
+  async #send(method: string, path: string, init: RequestParts = {}) {
+    const signal = AbortSignal.any([interruption.signal, AbortSignal.timeout(30_000)]);
+    return fetch(`http://${this.host}${path}`, { method, signal, ...init });
   }
 }
+
+interface RequestParts {
+  headers?: Record<string, string>;
+  body?: Uint8Array;
+}
+
+const accept = Object.values(types).join(", ");
 
 function split(image: string): { repository: string; tag: string } {
   const [repository = "", tag = ""] = image.split(":");
   return { repository, tag };
 }
 
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === "object" && address ? resolve(address.port) : reject(new Error("No port")),
-      );
-    });
-  });
-}
-
-// An annotation that means nothing is changed until the digest is wanted.
+// Changes an annotation without a meaning until the digest is a wanted one.
 function withDigest(index: object, isWanted: (digest: string) => boolean): Buffer {
   for (let attempt = 0; ; attempt++) {
     const bytes = Buffer.from(JSON.stringify({ ...index, annotations: { attempt: `${attempt}` } }));

@@ -1,47 +1,21 @@
 import { readFile } from "node:fs/promises";
-import { GenericContainer, type StartedTestContainer, Wait } from "testcontainers";
+import type { Container, ContainerOptions } from "./containers.ts";
 import { $ } from "./shell.ts";
 
-/** Node without a shell, as figwasp's own image is made of. */
+/** An image of Node without a shell, on which the image of figwasp is based too. */
 export const nodeImage = "gcr.io/distroless/nodejs24-debian12:nonroot";
 
-export interface ServerOptions {
-  /** The container's, unique on this machine. */
-  name: string;
-  /** In the DNS of the network. */
-  hosts: string[];
-  network: string;
-  image: string;
-  environment?: Record<string, string>;
-  /** By their path in the container. */
-  files?: Record<string, string>;
-  /** A Docker volume and where it is mounted. */
-  volume?: { name: string; path: string };
-  /** What it prints when it can be asked. */
-  ready: RegExp;
-  command?: string[];
-}
-
-/** A server on the run's network, published nowhere: the nodes and pods reach it, this machine does not. */
+/** A server on the network of the run. Nodes and pods reach it, but this machine does not, since no port is published. */
 export class Server {
   readonly name: string;
-  readonly #container: StartedTestContainer;
+  readonly #container: Container;
 
-  static async start(options: ServerOptions): Promise<Server> {
-    const { name, hosts, network, image, environment = {}, files = {}, volume, ready, command } = options;
-    const container = new GenericContainer(image)
-      .withName(name)
-      .withNetworkMode(network)
-      .withNetworkAliases(...hosts)
-      .withEnvironment(environment)
-      .withCopyContentToContainer(Object.entries(files).map(([target, content]) => ({ target, content })))
-      .withWaitStrategy(Wait.forLogMessage(ready));
-    if (volume) container.withBindMounts([{ source: volume.name, target: volume.path }]);
-    if (command) container.withCommand(command);
-    return new Server(name, await container.start());
+  static async start(options: ContainerOptions): Promise<Server> {
+    const { startContainer } = await import("./containers.ts");
+    return new Server(options.name, await startContainer(options));
   }
 
-  private constructor(name: string, container: StartedTestContainer) {
+  private constructor(name: string, container: Container) {
     this.name = name;
     this.#container = container;
   }
@@ -55,18 +29,18 @@ export class Server {
   }
 }
 
-/** What a container has printed, on both of its streams. */
+/** Reads the lines that a container has printed to both of its streams. */
 export async function logOf(container: string): Promise<string[]> {
   const { stdall } = await $`docker logs ${container}`;
   return stdall.split("\n").filter((line) => line !== "");
 }
 
-/** Of what a server has printed, what it says of figwasp's requests. */
+/** Selects the lines in which a server has logged a request of figwasp. */
 export function ofFigwasp(lines: string[]): string[] {
   return lines.filter((line) => line.includes("figwasp/"));
 }
 
-/** A script of fixtures/ to run in `nodeImage`. */
+/** Reads a script of fixtures/ that is to run in `nodeImage`. */
 export async function scriptOf(fixture: string): Promise<{ files: Record<string, string>; command: string[] }> {
   const path = "/server/server.ts";
   const content = await readFile(new URL(`../../fixtures/${fixture}/server.ts`, import.meta.url), "utf8");

@@ -1,14 +1,13 @@
 import { type Options, $ as zx } from "zx";
+import { interruption } from "./interruption.ts";
 
-/** Ends every command that is under way, for a run that is interrupted. */
-export const interruption = new AbortController();
-
-/** A command line with the suite's settings: quiet, bounded in time, ended with the suite. */
+/** A command line that prints nothing. Its commands end after ten minutes, or when the run is interrupted. */
 export function shell(options: Partial<Options> = {}): typeof zx {
   return zx({ quiet: true, timeout: "10m", signal: interruption.signal, ...options });
 }
 
 export const $ = shell();
 
-/** For deleting what was made: an interruption does not end it. */
-export const $undo = shell({ signal: new AbortController().signal });
+/** A command line for deleting what was made. An interruption does not end its commands: they are of a process group of their
+ *  own, since a terminal sends the signal to every process of the suite's. */
+export const $undo = shell({ signal: new AbortController().signal, detached: true });

@@ -2,8 +2,8 @@ import { writeSync } from "node:fs";
 import { Status } from "@cucumber/cucumber";
 import type { Plugin } from "@cucumber/cucumber/api";
 
-// Prints `N passed, N failed` as the last line, for whoever reads the run by machine, and makes a run
-// without any scenario a failure: a filter that matches nothing is a mistyped one.
+// Prints `N passed, N failed` as the last line, which programs read. A run without any scenario counts as a failure, since
+// its filter was probably mistyped.
 const ranks = ["PASSED", "SKIPPED", "UNKNOWN", "PENDING", "UNDEFINED", "AMBIGUOUS", "FAILED"];
 
 const tally: Plugin = {

@@ -8,7 +8,7 @@ export interface KeyPair {
 
 const settings = { keyType: "ec", algorithm: "sha256" } as const;
 
-/** A certificate authority that no machine trusts of itself. */
+/** Makes a certificate authority, which no machine trusts until it is told to. */
 export async function createAuthority(): Promise<KeyPair> {
   const { private: key, cert } = await generate([{ name: "commonName", value: "figwasp acceptance" }], {
     ...settings,
@@ -20,7 +20,7 @@ export async function createAuthority(): Promise<KeyPair> {
   return { key, certificate: cert };
 }
 
-/** A certificate for a server of that name, issued by the authority. */
+/** Issues a certificate for a server of that name. */
 export async function issue(authority: KeyPair, host: string): Promise<KeyPair> {
   const { private: key, cert } = await generate([{ name: "commonName", value: host }], {
     ...settings,

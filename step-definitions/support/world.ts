@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { World } from "@cucumber/cucumber";
 import type {
@@ -12,29 +11,31 @@ import type {
   V1PodSpec,
 } from "@kubernetes/client-node";
 import { YAML } from "zx";
-import { type AuditEvent, type Environment, root } from "./environment.ts";
+import type { Selectors } from "./api-server.ts";
+import type { ContainerOptions } from "./containers.ts";
+import { type AuditEvent, type Environment, root, runId, runLabel, temporaryFolder } from "./environment.ts";
 import { eventually } from "./eventually.ts";
 import { betrays, type Credential, createCredential, dockerConfig } from "./credentials.ts";
 import type { PrivateRegistry } from "./private-registry.ts";
-import type { HostsFolder, LocalRegistry } from "./registry.ts";
-import { ofFigwasp, Server, type ServerOptions } from "./server.ts";
+import { type HostsFolder, type IndexOptions, LocalRegistry } from "./registry.ts";
+import { type Kind, missingOf } from "./rollout.ts";
+import { ofFigwasp, Server } from "./server.ts";
 import { parseObject } from "../../lib/text.ts";
 import { mistakesIn } from "../../test/support/schema.ts";
 import { shell } from "./shell.ts";
+import { type Kind as KindOfWork, mediaType, Stopwatch } from "./waits.ts";
 
-/** One run of figwasp: what it printed and how it ended. */
+/** One run of figwasp, with what it printed and how it ended. */
 export interface Run {
   exitCode: number;
   log: string;
-  /** Of the log, what went to standard output. */
+  /** The part of the log that went to standard output. */
   output: string;
-  /** Whether a step has said that this exit code is the right one. */
+  /** Whether a step has checked the exit code. */
   isAsserted: boolean;
 }
 
-type Kind = "Deployment" | "StatefulSet" | "DaemonSet";
-
-/** A workload of the scenario, by how it is not as in fixtures/echo.yaml. */
+/** The differences between a workload of the scenario and the one in fixtures/echo.yaml. */
 export interface Workload {
   kind?: Kind;
   name?: string;
@@ -42,91 +43,107 @@ export interface Workload {
   image?: string;
   labels?: Record<string, string>;
   spec?: Record<string, unknown>;
-  /** Of the container that the client hears. */
+  /** Fields of the container that the client hears. */
   container?: Record<string, unknown>;
   pod?: (spec: V1PodSpec) => void;
 }
 
 type Named = Required<Pick<Workload, "kind" | "name" | "namespace">>;
 
-/** Of the scenario's workloads: the pods that run, and how often the API server has seen each changed. */
+/** The state of the scenario's workloads: the pods that run, and how often each workload was changed. */
 export interface Standing {
   pods: string[];
   generations: string[];
 }
 
-/** How figwasp is put into the cluster. */
+/** What is applied to put figwasp into the cluster. */
 export interface Installation {
-  /** Manifests or kustomizations, seen from the root of the repository. */
+  /** Paths of manifests or kustomizations, relative to the root of the repository. */
   resources: string[];
   components?: string[];
   kind: "Job" | "CronJob";
-  /** Beside what the manifests set. */
+  /** Variables beside those that the manifests set. */
   env?: Record<string, string>;
-  /** Whether the manifests say themselves in which namespace each object is. */
+  /** Whether the manifests themselves name the namespace of each object. */
   hasNamespaces?: boolean;
-  /** How figwasp reaches registries. */
+  /** The files that tell figwasp how to reach registries. */
   hosts?: HostsFolder;
   patches?: object[];
 }
 
-/** What one scenario has: a namespace, repositories, workloads with their client, the runs of figwasp. */
+/** All that belongs to one scenario: its namespace, repositories, workloads, client, and runs of figwasp. */
 export class FigwaspWorld extends World {
   #environment: Environment | undefined;
   #namespace = "";
   /** The registry of the scenario's repository. */
   registry!: LocalRegistry;
-  /** `NAMESPACE/echo`, and the tag that the workload follows. */
+  /** The repository `NAMESPACE/echo`, and the tag that the workload follows. */
   repository = "";
   tag = "latest";
-  /** What the tag has pointed to, by what it says. */
+  /** The digests that the tag has pointed to, by the answer of the image. */
   readonly pushed = new Map<string, string>();
-  /** The image of another container, as a pod template names it, and its registry where it has one of its own. */
+  /** The image of another container, as a pod template names it, and its registry if it has one of its own. */
   otherImage = "";
   otherRegistry: LocalRegistry | undefined;
-  /** Where the nodes ask before they ask the registry. */
+  /** The mirror that the nodes ask before they ask the registry. */
   mirror: LocalRegistry | undefined;
-  /** The host in the images' names, where it is another than the one that is pushed to. */
+  /** The host in the names of the images, if it differs from the one that is pushed to. */
   imageHost: string | undefined;
   privateRegistry: PrivateRegistry | undefined;
-  /** What stands before the registry for figwasp alone. */
+  /** A registry with a fault, which only figwasp asks. */
   faulty: Server | undefined;
-  /** How figwasp reaches registries, where the scenario says so. */
+  /** The files that tell figwasp how to reach registries, if the scenario sets them. */
   hosts: HostsFolder | undefined;
-  /** The command line of somebody who does as a page says. */
+  ownFigwaspImage: string | undefined;
+  /** Whether figwasp is run by the command of the README, which starts more slowly. */
+  isRunAsInReadme = false;
+  /** The command line of an operator who follows a page. */
   operator: ReturnType<typeof shell> | undefined;
   /** The pull secrets that pods of the scenario name. */
   readonly #pullSecrets = new Set<string>();
   readonly #credentials: Credential[] = [];
-  /** Servers that figwasp may ask and must tell no credential. */
+  /** Servers that figwasp may ask, but must not send a credential. */
   readonly strangers = new Set<{ name: string; log: () => Promise<string[]> }>();
   readonly runs: Run[] = [];
-  /** What figwasp's manifests have made, in a scenario that looks at it. */
+  /** The objects that figwasp's manifests have made, in a scenario that looks at them. */
   readonly installed: KubernetesObject[] = [];
   readonly #workloads: Named[] = [];
-  /** As found when the scenario's own part began. */
+  /** The state of the workloads at the last `remember`. */
   #standingBefore: Standing = { pods: [], generations: [] };
   readonly #revisionsBefore = new Map<string, number>();
   readonly #objectsBefore = new Map<string, V1Deployment>();
+  readonly #namespaces: string[] = [];
   readonly #undo: (() => Promise<unknown>)[] = [];
+  readonly #stopwatch = new Stopwatch();
 
   async open(environment: Environment, namespace: string): Promise<void> {
     this.#environment = environment;
     this.#namespace = namespace;
     this.registry = environment.registry;
     this.repository = `${namespace}/echo`;
-    await this.createNamespace(namespace);
+    await this.spend("namespace", () => this.createNamespace(namespace));
   }
 
-  /** Deletes what the scenario has made, newest first, and throws what could not be deleted when the rest is. */
+  /** Deletes what the scenario has made, except its namespaces. It tries all of it before it throws what went wrong. */
   async close(): Promise<void> {
-    const failures: unknown[] = [];
-    for (const undo of this.#undo.toReversed()) await undo().catch((error: unknown) => failures.push(error));
+    this.attach(JSON.stringify(this.#stopwatch.spent), { mediaType, fileName: "spent.json" });
+    const ended = await Promise.allSettled(this.#undo.map((undo) => undo()));
+    const failures = ended.flatMap((each) => (each.status === "rejected" ? [each.reason as unknown] : []));
     if (failures.length > 0) throw new AggregateError(failures, failures.map(String).join("; "));
+  }
+
+  /** Asks for the deletion of the namespaces, and does not wait for it. */
+  async deleteNamespaces(): Promise<void> {
+    for (const name of this.#namespaces) await this.environment.apiServer.delete("namespaces", undefined, name);
   }
 
   atTheEnd(undo: () => Promise<unknown>): void {
     this.#undo.push(undo);
+  }
+
+  /** Does the work, and measures it for the summary of the run. */
+  async spend<T>(kind: KindOfWork, work: () => Promise<T>): Promise<T> {
+    return this.#stopwatch.measure(kind, work);
   }
 
   get environment(): Environment {
@@ -138,22 +155,22 @@ export class FigwaspWorld extends World {
     return this.#namespace;
   }
 
-  /** `repository:tag`, as the registry knows it. */
+  /** The image as the registry knows it, `repository:tag`. */
   get tagged(): string {
     return `${this.repository}:${this.tag}`;
   }
 
-  /** As a pod template names it. */
+  /** The image as a pod template names it. */
   get image(): string {
     return `${this.imageHost ?? this.registry.host}/${this.tagged}`;
   }
 
-  /** The image of figwasp, as a pod template names it. */
+  /** The image of figwasp, as a pod template names it. It is that of the run, unless the scenario has built its own. */
   get figwaspImage(): string {
-    return `${this.environment.registry.host}/${this.environment.figwaspImage}`;
+    return this.ownFigwaspImage ?? `${this.environment.registry.host}/${this.environment.figwaspImage}`;
   }
 
-  /** How the nodes reach the registry in a scenario with a mirror. */
+  /** The file that tells the nodes, in a scenario with a mirror, how to reach the registry. */
   get mirroredHosts(): HostsFolder {
     assert(this.mirror, "the scenario has no mirror");
     const mirror = `[host."${this.mirror.clusterUrl}"]\ncapabilities = ["pull", "resolve"]\n`;
@@ -161,7 +178,7 @@ export class FigwaspWorld extends World {
     return { [`${this.imageHost ?? this.registry.host}/hosts.toml`]: hostsToml };
   }
 
-  /** The command line, with the run's cluster. */
+  /** A command line whose kubectl talks to the cluster of the run. */
   get $() {
     return shell({ env: this.#env(), cwd: root });
   }
@@ -173,15 +190,31 @@ export class FigwaspWorld extends World {
   // --- The cluster ---
 
   async createNamespace(name: string): Promise<void> {
-    // The strictest Pod Security Standard, so that what deploy/ ships is known to pass it.
+    // The strictest Pod Security Standard is enforced, which all that deploy/ ships has to pass.
     const labels = { "pod-security.kubernetes.io/enforce": "restricted" };
-    await this.apply({ apiVersion: "v1", kind: "Namespace", metadata: { name, labels } });
-    this.atTheEnd(async () => {
-      if (!process.env["KEEP"]) await this.$`kubectl delete namespace ${name} --wait=false`;
-    });
+    const metadata = { name, labels: { ...labels, [runLabel]: runId } };
+    await this.environment.apiServer.create("namespaces", undefined, { metadata });
+    this.#namespaces.push(name);
   }
 
-  /** A Pod Security Standard, for the pods that are made from now on. */
+  /** Waits until the namespace of every other scenario is gone, also of those that have ended. */
+  async waitUntilAlone(): Promise<void> {
+    await this.spend("namespace", () => eventually(() => this.#assertAlone()));
+  }
+
+  // KEEP=1 leaves the namespaces of failed scenarios, which are deleted here. The report of each holds the evidence.
+  async #assertAlone(): Promise<void> {
+    const { apiServer } = this.environment;
+    const found = await apiServer.list("namespaces", undefined, { labelSelector: runLabel });
+    const others = found.filter(({ metadata }) => metadata?.name !== this.#namespace);
+    for (const { metadata } of others) {
+      if (!metadata?.deletionTimestamp) await apiServer.delete("namespaces", undefined, metadata?.name ?? "");
+    }
+    const names = others.map(({ metadata }) => metadata?.name);
+    assert.deepEqual(names, [], "namespaces of other scenarios are left");
+  }
+
+  /** Sets the Pod Security Standard for the pods that are made from now on. */
   async enforce(standard: "baseline" | "restricted"): Promise<void> {
     const label = `pod-security.kubernetes.io/enforce=${standard}`;
     await this.$`kubectl label namespace ${this.#namespace} ${label} --overwrite`;
@@ -197,8 +230,12 @@ export class FigwaspWorld extends World {
     await this.$({ input })`kubectl apply -f -`;
   }
 
-  async get<T>(...words: string[]): Promise<T> {
-    return JSON.parse(await this.kubectl("get", ...words, "--output", "json")) as T;
+  async read<T extends KubernetesObject>(resource: string, name: string): Promise<T> {
+    return this.environment.apiServer.read<T>(resource, this.#namespace, name);
+  }
+
+  async list<T extends KubernetesObject>(resource: string, selectors: Selectors = {}): Promise<T[]> {
+    return this.environment.apiServer.list<T>(resource, this.#namespace, selectors);
   }
 
   /** Deploys fixtures/echo.yaml with these changes, waits until it has rolled out, and remembers how it is. */
@@ -213,10 +250,11 @@ export class FigwaspWorld extends World {
     changes.pod?.(pod);
     Object.assign(workload, { kind, metadata: { name, namespace, labels } });
     Object.assign(service, { metadata: { name, namespace } });
+    if (kind !== "Deployment") Object.assign(workload.spec, { strategy: undefined });
     if (kind === "DaemonSet") Object.assign(workload.spec, { replicas: undefined });
     if (kind === "StatefulSet") Object.assign(workload.spec, { serviceName: name, podManagementPolicy: "Parallel" });
     Object.assign(workload.spec, changes.spec);
-    await this.apply(workload, service);
+    await this.spend("rollouts", () => this.apply(workload, service));
     this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
     for (const { spec } of await this.#pods()) {
@@ -225,15 +263,20 @@ export class FigwaspWorld extends World {
     await this.remember();
   }
 
-  /** Waits until every workload's newest template runs everywhere and older pods are gone. */
+  /** Waits until the newest template of every workload runs everywhere, and all older pods are gone. */
   async rolledOut(): Promise<void> {
-    for (const { kind, name, namespace } of this.#workloads) {
-      await this.$`kubectl rollout status ${kind}/${name} --namespace ${namespace} --timeout 90s`;
-    }
-    await eventually(async () => {
-      const pods = await this.#pods();
-      assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
+    await this.spend("rollouts", async () => {
+      for (const workload of this.#workloads) await eventually(() => this.#assertRolledOut(workload));
+      await eventually(async () => {
+        const pods = await this.#pods();
+        assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
+      });
     });
+  }
+
+  async #assertRolledOut(workload: Named): Promise<void> {
+    const missing = missingOf(workload.kind, await this.#read(workload));
+    assert(missing === undefined, `${workload.kind} ${workload.name} has not rolled out: ${missing}`);
   }
 
   async remember(): Promise<void> {
@@ -252,7 +295,7 @@ export class FigwaspWorld extends World {
     return this.#standingBefore;
   }
 
-  /** How the workloads stand. The API server counts a change within the request that makes it; the pods follow later. */
+  /** Reads the state of the workloads. The API server counts a change at once, before the pods have followed. */
   async standing(): Promise<Standing> {
     const running = (await this.#pods()).filter(({ status }) => status?.phase === "Running");
     const pods = running.map(({ metadata }) => metadata?.uid ?? "").toSorted();
@@ -268,7 +311,7 @@ export class FigwaspWorld extends World {
     return (await this.#pods()).map(({ metadata }) => metadata?.name ?? "");
   }
 
-  /** Rollouts since `remember`: of one workload, or of all together. */
+  /** Counts the rollouts since `remember`, of the named workloads or of all. */
   async rollouts(...names: string[]): Promise<number> {
     const counted = names.length > 0 ? names : this.#workloads.map(({ name }) => name);
     let sum = 0;
@@ -277,7 +320,7 @@ export class FigwaspWorld extends World {
   }
 
   async #pods(): Promise<V1Pod[]> {
-    return (await this.get<{ items: V1Pod[] }>("pods", "--selector", "part-of=scenario")).items;
+    return this.list<V1Pod>("pods", { labelSelector: "part-of=scenario" });
   }
 
   async #revision(name: string): Promise<number> {
@@ -286,13 +329,13 @@ export class FigwaspWorld extends World {
     const { kind, namespace } = workload;
     const { metadata } = await eventually(() => this.#readObserved(workload));
     if (kind === "Deployment") return Number(metadata?.annotations?.["deployment.kubernetes.io/revision"] ?? "0");
-    const selector = `app=${name}`;
-    const revisions = this.$`kubectl get controllerrevisions --selector ${selector} -n ${namespace} --output json`;
-    const { items } = await revisions.json<{ items: V1ControllerRevision[] }>();
-    return Math.max(0, ...items.map(({ revision }) => revision));
+    const { apiServer } = this.environment;
+    const labelSelector = `app=${name}`;
+    const found = await apiServer.list<V1ControllerRevision>("controllerrevisions", namespace, { labelSelector });
+    return Math.max(0, ...found.map(({ revision }) => revision));
   }
 
-  // Its controller writes the revision of a template before it says that it has seen it.
+  // A controller writes the revision of a template before it says that it has seen the template.
   async #readObserved(workload: Named): Promise<V1Deployment> {
     const read = await this.#read(workload);
     const { metadata: { generation = NaN } = {}, status: { observedGeneration = 0 } = {} } = read;
@@ -301,32 +344,47 @@ export class FigwaspWorld extends World {
   }
 
   async #read({ kind, name, namespace }: Named): Promise<V1Deployment> {
-    return this.$`kubectl get ${kind}/${name} --namespace ${namespace} --output json`.json<V1Deployment>();
+    return this.environment.apiServer.read<V1Deployment>(`${kind.toLowerCase()}s`, namespace, name);
   }
 
   // --- The client ---
 
-  /** What a client of the Service hears. */
+  /** Asks the Service, as a client does, and returns its answer. */
   async hear(): Promise<string> {
-    return this.$`kubectl get --raw /api/v1/namespaces/${this.#namespace}/services/my-app:80/proxy/`.text();
+    const service = `api/v1/namespaces/${this.#namespace}/services/my-app:80`;
+    return this.environment.apiServer.ask("GET", `${service}/proxy/`);
+  }
+
+  /** Waits until the client hears the reply. */
+  async comeToHear(reply: string): Promise<void> {
+    await this.spend("the client", () => eventually(async () => assert.equal(await this.hear(), reply)));
   }
 
   // --- Runs of figwasp ---
 
-  /** As a user would on a laptop, in the root of the repository; without arguments, for the scenario's workload. */
+  /** Runs figwasp in the root of the repository, as on a laptop. Without arguments it looks at the scenario's workload. */
   async run(argv: string[] = [], env: Record<string, string> = {}): Promise<Run> {
     const named = argv.length > 0 ? {} : this.#named();
-    const $ = shell({ cwd: root, env: this.#env({ FIGWASP_TARGET_NAMESPACE: this.#namespace, ...named, ...env }) });
-    const { exitCode, stdall, stdout } = await $`npx tsx figwasp.ts ${argv.filter((word) => word !== "")}`.nothrow();
+    const variables = { FIGWASP_TARGET_NAMESPACE: this.#namespace, ...named, ...env };
+    const words = argv.filter((word) => word !== "");
+    const run = this.spend("figwasp on this machine", () => this.#figwasp(words, variables));
+    const { exitCode, stdall, stdout } = await run;
     return this.record({ exitCode: exitCode ?? -1, log: stdall, output: stdout });
   }
 
-  /** What a dry run finds of the scenario as it has ended, in JSON: where that is not as its schema has it. */
+  // The bundle is what the image and kubectl's plugin run. The command of the README takes ten times the CPU to start, since it
+  // starts npx and tsx, and takes the types out of each file.
+  #figwasp(words: string[], variables: Record<string, string> = {}) {
+    const $ = shell({ cwd: root, env: this.#env(variables) });
+    const program = this.isRunAsInReadme ? ["npx", "tsx", "figwasp.ts"] : [process.execPath, this.environment.bundle];
+    return $`${program} ${words}`.nothrow();
+  }
+
+  /** Says where the JSON document of a dry run, made as the scenario has ended, does not follow its schema. */
   async mistakesInDocument(): Promise<string> {
-    const $ = shell({ cwd: root, env: this.#env() });
     const limits = ["--client-timeout=5s", "--timeout=20s"];
-    const run = $`npx tsx figwasp.ts --all -n ${this.#namespace} --dry-run -o json ${limits}`;
-    const { stdout, stdall } = await run.nothrow();
+    const words = ["--all", "-n", this.#namespace, "--dry-run", "-o", "json", ...limits];
+    const { stdout, stdall } = await this.#figwasp(words);
     const document = parseObject(Buffer.from(stdout));
     return document ? mistakesIn(document) : `it is no JSON: ${stdall}`;
   }
@@ -339,13 +397,13 @@ export class FigwaspWorld extends World {
   /** Applies fixtures/job.yaml with the Role of deploy/, and waits for its end. */
   async runJob(changes: Partial<Installation> = {}): Promise<Run> {
     const env = { ...this.#named(), ...changes.env };
-    await this.kubectl("delete", "job", "figwasp", "--ignore-not-found");
+    await this.environment.apiServer.delete("jobs", this.#namespace, "figwasp");
     const resources = ["deploy/base/rbac.yaml", "fixtures/job.yaml"];
     await this.install({ resources, kind: "Job", ...changes, env });
     return this.finished("figwasp");
   }
 
-  /** Installs the CronJob, and has it run. */
+  /** Installs the CronJob, and runs it once. */
   async runCronJob(installation: Installation): Promise<Run> {
     await this.install(installation);
     return this.runNow();
@@ -353,14 +411,18 @@ export class FigwaspWorld extends World {
 
   /** Starts a Job from the template of the CronJob that was installed, and waits for its end. */
   async runNow(): Promise<Run> {
-    await this.kubectl("delete", "job", "figwasp-now", "--ignore-not-found");
+    await this.environment.apiServer.delete("jobs", this.#namespace, "figwasp-now");
     await this.kubectl("create", "job", "figwasp-now", "--from", "cronjob/figwasp");
     return this.finished("figwasp-now");
   }
 
-  /** Applies what a user's own kustomization makes of ours: namespace, image, settings, how registries are reached. */
-  async install({ resources, components = [], ...changes }: Installation): Promise<void> {
-    const folder = await mkdtemp(join(tmpdir(), "figwasp-overlay-"));
+  /** Applies a kustomization as a user would write it, which sets namespace, image, variables, and how to reach registries. */
+  async install(installation: Installation): Promise<void> {
+    await this.spend("figwasp's installation", () => this.#install(installation));
+  }
+
+  async #install({ resources, components = [], ...changes }: Installation): Promise<void> {
+    const folder = await temporaryFolder("overlay");
     const here = (paths: string[]) => paths.map((path) => relative(folder, resolve(root, path)));
     try {
       await this.customize(folder, changes, { resources: here(resources), components: here(components) });
@@ -371,14 +433,14 @@ export class FigwaspWorld extends World {
     }
   }
 
-  /** Writes into a folder the kustomization that is given, with what is this scenario's own. */
+  /** Writes the given kustomization into a folder, and adds the settings of this scenario. */
   async customize(
     folder: string,
     { kind, env = {}, patches = [], ...changes }: Omit<Installation, "resources" | "components">,
     given: { patches?: object[]; [field: string]: unknown },
   ): Promise<void> {
     const files = Object.entries(changes.hosts ?? this.hosts ?? this.registry.hosts);
-    // A key of a ConfigMap holds no slash.
+    // The keys of a ConfigMap cannot contain a slash.
     const items = files.map(([path], at) => ({ key: `file-${at}`, path }));
     const hosts = { name: "figwasp-hosts", namespace: this.#namespace };
     const [, newName, newTag] = /^(.*):(.*)$/.exec(this.figwaspImage) ?? [];
@@ -394,22 +456,27 @@ export class FigwaspWorld extends World {
     await writeFile(join(folder, "kustomization.yaml"), YAML.stringify(kustomization));
   }
 
-  /** What kubectl makes of a kustomization, from the root of the repository. */
+  /** Returns the manifests that kubectl makes of a kustomization. */
   async kustomize(folder: string): Promise<string> {
     return this.$`kubectl kustomize --load-restrictor LoadRestrictionsNone ${folder}`.text();
   }
 
   async finished(job: string): Promise<Run> {
-    await eventually(async () => {
-      const { status } = await this.get<V1Job>("job", job);
-      const ended = status?.conditions?.find((each) => /^(Complete|Failed)$/.test(each.type) && each.status === "True");
-      assert(ended, `job ${job} has not ended`);
-    });
-    const { items } = await this.get<{ items: V1Pod[] }>("pods", "--selector", `job-name=${job}`);
-    assert.equal(items.length, 1, `job ${job} should have made one pod`);
-    const exitCode = items[0]?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? -1;
-    const log = await this.kubectl("logs", `job/${job}`);
+    const uid = await this.spend("figwasp in the cluster", () => eventually(() => this.#uidOfEnded(job)));
+    // The list may still hold the pods of an earlier Job of the same name.
+    const pods = await this.list<V1Pod>("pods", { labelSelector: `batch.kubernetes.io/controller-uid=${uid}` });
+    assert.equal(pods.length, 1, `job ${job} should have made one pod`);
+    const exitCode = pods[0]?.status?.containerStatuses?.[0]?.state?.terminated?.exitCode ?? -1;
+    const path = `api/v1/namespaces/${this.#namespace}/pods/${pods[0]?.metadata?.name}/log`;
+    const log = await this.environment.apiServer.ask("GET", path);
     return this.record({ exitCode, log, output: log });
+  }
+
+  async #uidOfEnded(job: string): Promise<string> {
+    const { metadata, status } = await this.read<V1Job>("jobs", job);
+    const ended = status?.conditions?.find((each) => /^(Complete|Failed)$/.test(each.type) && each.status === "True");
+    assert(ended, `job ${job} has not ended`);
+    return metadata?.uid ?? "";
   }
 
   record(run: Omit<Run, "isAsserted">): Run {
@@ -424,29 +491,60 @@ export class FigwaspWorld extends World {
     return run;
   }
 
-  /** What figwasp's Jobs asked of the API server in this scenario. */
+  /** Reads from the audit log what figwasp's Jobs have asked of the API server in this scenario. */
   async audit(): Promise<AuditEvent[]> {
     return this.environment.readAudit(`system:serviceaccount:${this.#namespace}:figwasp`);
   }
 
-  // --- Servers and credentials ---
+  // --- Images, servers and credentials ---
+
+  /** Pushes the echo server with its answer as `repository:tag`. If no registry is given, it is that of the scenario. */
+  async pushServer(image: string, reply: string, registry: LocalRegistry = this.registry): Promise<void> {
+    await this.spend("images", () => registry.pushServer(image, reply));
+  }
+
+  /** Pushes an index over the echo server under the scenario's tag. */
+  async pushIndex(reply: string, options: IndexOptions = {}): Promise<void> {
+    await this.spend("images", () => this.registry.pushIndex(this.tagged, reply, options));
+  }
 
   /** Starts a server that the scenario alone has. */
-  async startServer(name: string, options: Omit<ServerOptions, "name" | "network">): Promise<Server> {
-    const { id, network } = this.environment;
-    const server = await Server.start({ ...options, name: `${id}-${this.#namespace}-${name}`, network });
+  async startServer(
+    name: string,
+    options: Omit<ContainerOptions, "name" | "network" | "labels" | "port">,
+  ): Promise<Server> {
+    const server = await this.spend("servers", () => Server.start({ ...options, ...this.#ownContainer(name) }));
     this.atTheEnd(() => server.stop());
     return server;
   }
 
-  /** A credential that `leaks` will look for. */
+  /** Starts a registry that the scenario alone has, and tells the nodes how to reach it. */
+  async startRegistry(name: string, environment: Record<string, string> = {}): Promise<LocalRegistry> {
+    const options = { ...this.#ownContainer(name), environment };
+    const registry = await this.spend("servers", () => LocalRegistry.start(options, this.environment.echo));
+    this.atTheEnd(() => registry.stop());
+    await this.connectNodes(registry.hosts);
+    return registry;
+  }
+
+  /** Tells the nodes how to reach registries. */
+  async connectNodes(hosts: HostsFolder): Promise<void> {
+    await this.spend("servers", () => this.environment.connectNodes(hosts));
+  }
+
+  #ownContainer(name: string): Pick<ContainerOptions, "name" | "network" | "labels"> {
+    const { network } = this.environment;
+    return { name: `figwasp-${this.#namespace}-${name}`, network, labels: { [runLabel]: runId } };
+  }
+
+  /** Makes a credential that `leaks` will look for. */
   plantCredential(): Credential {
     const credential = createCredential();
     this.#credentials.push(credential);
     return credential;
   }
 
-  /** As `kubectl create secret docker-registry` does, or in place of the one of that name. */
+  /** Makes a Secret as `kubectl create secret docker-registry` does, or replaces the one of that name. */
   async putPullSecret(name: string, key: string, credential: Credential): Promise<void> {
     const type = "kubernetes.io/dockerconfigjson";
     const stringData = { ".dockerconfigjson": dockerConfig(key, credential) };
@@ -459,8 +557,8 @@ export class FigwaspWorld extends World {
     });
   }
 
-  /** figwasp's questions for Secrets, except those that it may ask: `get` for a pull secret that a pod names, and where
-   *  that was denied a `list` of just that one, which is what figwasp v1's Role grants. */
+  /** Selects the requests for Secrets that figwasp must not make. It may `get` a pull secret that a pod names. If that is
+   *  denied, it may `list` just that one, which the Role of figwasp v1 allows. */
   needlessSecrets(events: AuditEvent[]): AuditEvent[] {
     const asked = events.filter(({ objectRef }) => objectRef?.resource === "secrets");
     const denied = new Set<string>();
@@ -472,12 +570,12 @@ export class FigwaspWorld extends World {
     });
   }
 
-  /** Where a credential of the scenario stands that should not stand there. */
-  async leaks(): Promise<string[]> {
+  /** Names the places in which a credential of the scenario should not be, and is. The events are among these places. */
+  async leaks(events: AuditEvent[]): Promise<string[]> {
     if (this.#credentials.length === 0) return [];
     const places = new Map<string, string>();
     for (const [at, { log }] of this.runs.entries()) places.set(`what run ${at + 1} printed`, log);
-    const asked = (await this.audit()).map(({ requestURI, requestObject }) => ({ requestURI, requestObject }));
+    const asked = events.map(({ requestURI, requestObject }) => ({ requestURI, requestObject }));
     places.set("what figwasp asked of the API server", JSON.stringify(asked));
     const kinds = [
       "deployments",
@@ -489,7 +587,7 @@ export class FigwaspWorld extends World {
       "cronjobs",
     ];
     for (const kind of [...kinds, "pods", "events", "configmaps", "serviceaccounts"]) {
-      places.set(`the namespace's ${kind}`, await this.kubectl("get", kind, "--output", "json"));
+      places.set(`the namespace's ${kind}`, JSON.stringify(await this.list(kind)));
     }
     for (const stranger of this.strangers) {
       places.set(`what figwasp asked of ${stranger.name}`, ofFigwasp(await stranger.log()).join("\n"));
@@ -506,18 +604,21 @@ export class FigwaspWorld extends World {
       const fileName = `figwasp-run-${at + 1}.txt`;
       this.attach(`exit code ${run.exitCode}\n${run.log}`, { mediaType: "text/plain", fileName });
     }
-    const words = [
-      ["get", "deployments,statefulsets,daemonsets,replicasets,jobs,pods", "-o", "wide"],
-      ["get", "events"],
-    ];
-    for (const what of [...words, ["get", "pods", "-o", "yaml"]]) {
-      const { stdall } = await this.$`kubectl --namespace ${this.#namespace} ${what}`.nothrow();
-      this.attach(stdall, { mediaType: "text/plain", fileName: `${what.join("-")}.txt` });
+    const evidence = {
+      "workloads.txt": ["get", "deployments,statefulsets,daemonsets,replicasets,jobs,pods", "-o", "wide"],
+      "events.txt": ["get", "events"],
+      // The log of a Job that has not ended belongs to none of the runs above.
+      "jobs.txt": ["logs", "--selector", "app.kubernetes.io/name=figwasp", "--prefix", "--tail=-1"],
+      "pods.txt": ["get", "pods", "-o", "yaml"],
+    };
+    for (const [fileName, words] of Object.entries(evidence)) {
+      const { stdall } = await this.$`kubectl --namespace ${this.#namespace} ${words}`.nothrow();
+      this.attach(stdall, { mediaType: "text/plain", fileName });
     }
   }
 }
 
-/** What a user adds to our Job or CronJob. The CronJob starts none by itself: the scenario does. */
+/** The patch that a user would write for our Job or CronJob. The CronJob is suspended, since the scenario starts its Jobs. */
 function settingsOf(kind: "Job" | "CronJob", env: Record<string, string>, items: { key: string; path: string }[]) {
   const variables = Object.entries({ FIGWASP_CERTS_DIR: "/hosts", ...env }).map(([name, value]) => ({ name, value }));
   const volumeMounts = [{ name: "hosts", mountPath: "/hosts" }];
@@ -528,7 +629,7 @@ function settingsOf(kind: "Job" | "CronJob", env: Record<string, string>, items:
   return { apiVersion: "batch/v1", kind, metadata: { name: "figwasp" }, spec };
 }
 
-// Of a list of one object: the name that its field selector holds.
+// Returns the name in the field selector of a list that is restricted to one object.
 function selectedName(requestURI: string): string {
   const selector = new URL(requestURI, "https://api-server").searchParams.get("fieldSelector") ?? "";
   return /^metadata\.name=([^,]+)$/.exec(selector)?.[1] ?? "";
