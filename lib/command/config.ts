@@ -1,6 +1,6 @@
 /**
- * What a user can set. Everything stands in one table: flags as kubectl spells them, a variable for each, and --help.
- * A mistake is a ConfigError, found before any request and answered with exit code 2.
+ * Settings: the command line and the environment. One table holds the flags, which are spelled as kubectl spells them,
+ * a variable for each, and their help. A setting that cannot be used is a ConfigError before any request is sent.
  */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { closest, distance } from "fastest-levenshtein";
@@ -13,33 +13,35 @@ import { RELEASE } from "../version.ts";
 
 const commands = ["rbac", "doctor"] as const;
 
+/** What a run is to do. */
 export interface Config extends ClusterConfig {
   kind: "config";
-  /** `run` judges and restarts; `rbac` prints the rights that it needs; `doctor` checks whether all is there. */
+  /** `run` judges and restarts; `rbac` prints the Role that this needs; `doctor` checks what a run would need. */
   command: "run" | (typeof commands)[number];
-  /** The workloads that are named; none: all that the selector finds. */
+  /** The workloads that are named. If none is, the selector decides. */
   targets: { kind: Kind; name: string }[];
-  /** A label selector in the API's form; empty: every workload. */
+  /** A label selector in the API's query form. Empty selects every workload. */
   selector: string;
-  /** Absent: the pod's own namespace, else the kubeconfig context's, else `default`. */
+  /** Undefined: the pod's own namespace, or that of the kubeconfig's context, or `default`. */
   namespace: string | undefined;
   isAllNamespaces: boolean;
-  /** Reads and judges, and writes nothing. */
+  /** Whether to judge and write nothing. `rbac` and `doctor` are always dry runs. */
   isDryRun: boolean;
-  /** Follows what it restarts until it has rolled out. */
+  /** Whether to wait until everything that is restarted has rolled out. */
   isWaiting: boolean;
   output: Output;
-  /** Tells each request and its answer. */
+  /** Whether to print each request and its answer. */
   isVerbose: boolean;
   /** Deadline of each request, in milliseconds. */
   clientTimeoutMs: number;
   /** Deadline of the whole run, in milliseconds. */
   runTimeoutMs: number;
-  /** When a restart that did not bring the resolved digest may be tried again, in milliseconds. */
+  /** How long after a restart that did not bring the resolved digest another one may be made, in milliseconds.
+   *  Undefined: never. */
   retryIntervalMs: number | undefined;
   /** Folder of `HOST/hosts.toml` files in containerd's format. */
   certsDir: string;
-  /** Folder of a docker config, as Docker's own variable names it. */
+  /** Folder that holds a docker config: DOCKER_CONFIG. */
   dockerConfig: string | undefined;
   /** Further hosts, by registry host, that its credential may be sent to for a token. */
   tokenHosts: Map<string, string[]>;
@@ -49,6 +51,7 @@ export interface Config extends ClusterConfig {
 const outputs = ["text", "json"] as const;
 export type Output = (typeof outputs)[number];
 
+/** `unset` is the default, as a user would write it. */
 type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
 
 const settings = {
@@ -92,9 +95,10 @@ const settings = {
 type Name = keyof typeof settings;
 export type Env = Readonly<Record<string, string | undefined>>;
 
-/** What the arguments and variables ask for: a run, or a text to print (`--help`, `--version`). A flag beats its
- *  variable, and what says which or where by flag beats all that says it by variable; an empty variable counts as
- *  unset, as in figwasp v1. Throws ConfigError, which names the flag or variable. */
+/** Reads arguments and variables into what a run is to do, or into a text to print (`--help`, `--version`). A flag
+ *  takes precedence over its variable. If a flag says which workloads (names, --selector, --all), no variable that says
+ *  which is read; likewise for where (--namespace, --all-namespaces). An empty variable counts as unset, as in figwasp
+ *  v1. Throws ConfigError, which names the flag or variable. */
 export function readConfig(argv: readonly string[], env: Env): Config | { kind: "text"; text: string } {
   const flags = parseFlags(argv);
   if (flags["help"] !== undefined) return { kind: "text", text: helpText() };
@@ -106,7 +110,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { kind: 
   ];
   const given = (name: Name): string => {
     const group = groups.find((names) => names.includes(name)) ?? [name];
-    return group.some((each) => each in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
+    return group.some((member) => member in flags) ? (flags[name] ?? "") : (env[settings[name].variable] ?? "");
   };
   const named = given("names")
     .split(/[\s,]+/)
@@ -117,7 +121,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { kind: 
   refuseTogether({ names: targets.length > 0, selector: given("selector") !== "", all: isAll });
   refuseTogether({ namespace: given("namespace") !== "", "all-namespaces": isAllNamespaces });
   refuseTogether({ names: targets.length > 0, "all-namespaces": isAllNamespaces });
-  const command = commands.find((each) => each === flags["command"]) ?? "run";
+  const command = commands.find((name) => name === flags["command"]) ?? "run";
   const isTextAlone = command !== "run" && flags["output"] === "json";
   if (isTextAlone) throw new ConfigError(`Cannot start: ${command} and --output=json exclude each other`);
   return {
@@ -145,20 +149,21 @@ export function readConfig(argv: readonly string[], env: Env): Config | { kind: 
   };
 }
 
-// The flags that are there, by name, with switches as "true"; the arguments, which are names, with commas.
+// The flags that are given, by name. The value of a switch is "true". The names of workloads, which are arguments, are
+// joined by commas.
 function parseFlags(argv: readonly string[]): Partial<Record<string, string>> {
   const options: ParseArgsOptionsConfig = { help: { type: "boolean", short: "h" }, version: { type: "boolean" } };
   for (const [name, { short, isSwitch }] of settingRows()) {
     options[name] = { type: isSwitch ? "boolean" : "string", ...(short && { short }) };
   }
-  // As kubectl has it: `--dry-run=client`, `--dry-run=none`, `-v=6`.
+  // kubectl takes these forms too: `--dry-run=client`, `--dry-run=none`, `-v=6`.
   const args = argv.map((word) => word.replace(/^(--dry-run)=(?:client|server)$|^(-v)=?\d+$/, "$1$2"));
   const isNone = args.includes("--dry-run=none");
   const known = args.filter((word) => word !== "--dry-run=none");
   const { values, positionals } = parseWords(known, options);
   if (isNone) values["dry-run"] = false;
-  // A workload of such a name is told apart by its kind: `deployment/rbac`.
-  const command = commands.some((each) => each === positionals[0]) ? positionals.shift() : undefined;
+  // A Deployment that has the name of a command is written with its kind: `deployment/rbac`.
+  const command = commands.some((name) => name === positionals[0]) ? positionals.shift() : undefined;
   const names = positionals.length > 0 ? { names: readNames(positionals).join(",") } : {};
   const flags = Object.fromEntries(Object.entries(values).map(([name, value]) => [name, String(value)]));
   return { ...flags, ...names, ...(command !== undefined && { command }) };
@@ -177,7 +182,8 @@ function parseWords(args: string[], options: ParseArgsOptionsConfig) {
   }
 }
 
-// `deployment my-app web`, as kubectl has it beside `deployment/my-app`; a Deployment of such a name has to be told so.
+// kubectl takes `deployment my-app web` as well as `deployment/my-app`. A Deployment that has the name of a kind is
+// written with its kind: `deployment/sts`.
 function readNames([first = "", ...rest]: string[]): string[] {
   if (!kinds.some((kind) => kindWords[kind].test(first))) return [first, ...rest];
   if (rest.length > 0) return rest.map((name) => (name.includes("/") ? name : `${first}/${name}`));
@@ -224,10 +230,11 @@ const kindWords: Record<Kind, RegExp> = {
   daemonset: /^(?:daemonsets?|ds)(?:\.apps)?$/i,
 };
 
-// As kubectl takes and prints them: `deployment/api`, `sts/db`, `deployment.apps/api`; `api` is a Deployment.
+// The forms that kubectl takes and prints: `deployment/api`, `sts/db`, `deployment.apps/api`. Without a kind, `api` is
+// a Deployment.
 function parseTarget(text: string): { kind: Kind; name: string } {
   const [, word = "deployment", name = ""] = /^(?:([^/]*)\/)?(.*)$/s.exec(text) ?? [];
-  const kind = kinds.find((each) => kindWords[each].test(word));
+  const kind = kinds.find((candidate) => kindWords[candidate].test(word));
   if (kind) return { kind, name: checkName("names", name) };
   throw new ConfigError(`Cannot use ${quote(text)}: ${quote(word)} is not one of ${kinds.join(", ")}`);
 }
@@ -238,12 +245,12 @@ function refuseTogether(given: Partial<Record<Name, boolean>>): void {
   if (set.length > 1) throw new ConfigError(`Cannot start: ${words} exclude each other, keep one of them`);
 }
 
-// A user may have set either.
+// Names the flag and the variable, since a user may have set either.
 function spell(setting: Name): string {
   return `${setting === "names" ? "a name" : `--${setting}`} (${settings[setting].variable})`;
 }
 
-// Names go into URLs; the API server would answer a wrong one with a puzzling 404.
+// A name becomes a part of a URL. For a malformed one the API server would answer 404, which explains nothing.
 function checkName(setting: Name, name: string): string {
   return /^[a-z0-9][a-z0-9.-]{0,252}$/.test(name) ? name : refuse(setting, name, "an object's name, such as my-app,");
 }
@@ -253,7 +260,8 @@ function readSwitch(setting: Name, text: string): boolean {
   return ["true", "1"].includes(text) || refuse(setting, text, "true or false");
 }
 
-// `registry.example=tokens.example.net`, several by commas. A URL, a path or a glob would match nothing.
+// `registry.example=tokens.example.net`, several separated by commas. A URL, a path or a glob is refused, since it
+// would match no host.
 function readTokenHosts(text: string): Map<string, string[]> {
   const hosts = new Map<string, string[]>();
   for (const pair of text.split(/[\s,]+/).filter((word) => word !== "")) {
@@ -262,15 +270,15 @@ function readTokenHosts(text: string): Map<string, string[]> {
     if (!URL.canParse(from) || !URL.canParse(to)) {
       refuse("token-hosts", pair, "REGISTRY=HOST, such as r.example=auth.example,");
     }
-    // As they are compared: in lower case, and without the port that https has anyway.
+    // Hosts are compared in lower case and without the default port of https.
     const key = new URL(from).host;
     hosts.set(key, [...(hosts.get(key) ?? []), new URL(to).host]);
   }
   return hosts;
 }
 
-// The variables that curl, Docker and Go programs take, in lower case first. They may hold a password: no message
-// shows them.
+// The variables that curl, Docker and Go programs read; the lower-case spelling takes precedence. No message shows a
+// value, since it may hold a password.
 function readProxies(env: Env): Proxies {
   const read = (name: string) => env[name.toLowerCase()] || env[name] || "";
   const readUrl = (name: string) => {
@@ -281,23 +289,23 @@ function readProxies(env: Env): Proxies {
   return { httpProxy: readUrl("HTTP_PROXY"), httpsProxy: readUrl("HTTPS_PROXY"), noProxy: read("NO_PROXY") };
 }
 
-// The API server would refuse another one only when a workload is to be restarted.
+// Without this check, the API server would refuse a malformed key only when a workload is restarted.
 function readAnnotation(text: string): string {
   const isKey = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/.test(text);
   return isKey ? text : refuse("restart-annotation", text, "an annotation's key, such as example.org/restartedAt,");
 }
 
 function readOutput(text: string): Output {
-  return outputs.find((each) => each === text) ?? refuse("output", text, `one of ${outputs.join(", ")}`);
+  return outputs.find((output) => output === text) ?? refuse("output", text, `one of ${outputs.join(", ")}`);
 }
 
-// In whole milliseconds, as timers want them.
+// In whole milliseconds, since timers take no fractions.
 function readDuration(setting: Name, text: string): number {
   const ms = Math.round(parseGoDuration(text));
   return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
 }
 
-// Node's timers end at 2^31-1 ms, 24 days; a longer one would fire at once.
+// A timer of Node takes at most 2^31-1 ms, which is 24 days. A longer one would fire at once.
 function readTimeout(setting: "client-timeout" | "timeout", text: string): number {
   return Math.min(readDuration(setting, text || settings[setting].unset), 2 ** 31 - 1);
 }
