@@ -199,6 +199,7 @@ async function findKept(configuration: string): Promise<Made | undefined> {
   try {
     return await step(`use the kept cluster ${cluster}`, () => lookAt(cluster));
   } catch (error) {
+    if (interruption.signal.aborted) throw error;
     say(`the kept cluster ${cluster} is of no use any more: ${error instanceof Error ? error.message : String(error)}`);
     await step(`delete the cluster ${cluster}`, () => deleteEnvironment(cluster));
     return undefined;
