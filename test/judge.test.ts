@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import {
   type ContainerFacts,
   countingPods,
+  exitCodeOf,
   judgeContainer,
   judgeWithoutPods,
   judgeWorkload,
@@ -240,6 +241,34 @@ describe("judgeWorkload()", () => {
     const undated = [aPod("p1", "old", restarted({ app: digestOf("new") }, "soon"))];
     assert.equal(judge({ app: outdated }, undated, hour).kind, "not converged");
   });
+});
+
+describe("exitCodeOf()", () => {
+  const { current, outdated, unknown, failed } = verdicts;
+  const error = new Error("no answer");
+  const rows: [string, WorkloadVerdict, ContainerVerdict[], 0 | 1][] = [
+    ["current", { kind: "current" }, [current], 0],
+    ["restarted", { kind: "restarted", outdated: {} }, [outdated], 0],
+    ["restarted beside a failed container", { kind: "restarted", outdated: {} }, [outdated, failed], 1],
+    [
+      "restarted without an answer about a digest",
+      { kind: "restarted", outdated: {} },
+      [{ ...outdated, failure: error }],
+      1,
+    ],
+    ["waiting", { kind: "waiting", reason: "" }, [], 0],
+    ["skipped", { kind: "skipped", reason: "" }, [], 0],
+    ["unknown", { kind: "unknown", reason: "" }, [unknown], 0],
+    ["not converged", { kind: "not converged", reason: "" }, [outdated], 1],
+    ["failed", { kind: "failed", error }, [], 1],
+  ];
+  for (const [what, verdict, containerVerdicts, code] of rows) {
+    it(`is ${code} for what is ${what}`, () => {
+      const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
+      const containers = containerVerdicts.map((own) => ({ name: "app", image: "api", verdict: own, podCount: 1 }));
+      assert.equal(exitCodeOf({ subject, verdict, containers }), code);
+    });
+  }
 });
 
 describe("restartedFor()", () => {
