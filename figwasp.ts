@@ -77,7 +77,7 @@ export function currentPods(workload: Workload, owned: OwnedObjects): Pod[] {
     const newest = owned.replicaSets.find((replicaSet) => revision !== "" && replicaSet.revision === revision);
     return newest ? (owned.podsByOwner.get(newest.uid) ?? []) : [];
   }
-  const [newest] = owned.controllerRevisions.toSorted((a, b) => b.number - a.number);
+  const newest = owned.controllerRevisions.toSorted((a, b) => a.number - b.number).at(-1);
   const hash = kind === "statefulset" ? revision : (newest?.hash ?? "");
   return (owned.podsByOwner.get(uid) ?? []).filter((pod) => hash !== "" && pod.revisionHash === hash);
 }
@@ -114,7 +114,8 @@ const restartedForKey = "figwasp/restarted-for";
 /** figwasp's note of its last restart, from the annotations of a pod or of a pod template: by container name, the
  *  digest that the container was restarted for. Anything that figwasp did not write counts as no note. */
 export function restartedFor(annotations: Record<string, string>): Record<string, unknown> {
-  return parseObject(annotations[restartedForKey] ?? "") ?? {};
+  const note = annotations[restartedForKey];
+  return (note === undefined ? undefined : parseObject(note)) ?? {};
 }
 
 // --- What a fresh pod would run ---
@@ -200,7 +201,8 @@ async function explain(resolved: Digest, running: Running[], options: ExplainOpt
   const hasImageId = others.some(({ digest, isImageId }) => isImageId && !meanings.has(digest));
   const configs = hasImageId ? await readConfigs(tag, read) : undefined;
   for (const config of configs ?? []) meanings.set(config, { kind: "same" });
-  for (const entry of others) {
+  // If one node reports a digest as an image ID and another one with its repository, it is a manifest's.
+  for (const entry of others.toSorted((a, b) => Number(a.isImageId) - Number(b.isImageId))) {
     if (!meanings.has(entry.digest)) meanings.set(entry.digest, await compare(tag, entry, { ...options, configs }));
   }
   return meanings;
@@ -384,8 +386,8 @@ export interface WorkloadFacts {
  *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest, and
  *      the tag has none of their images. Due again once the retry interval has passed; with none set, never;
  *   7. failed [1]: a lookup failed;
- *   8. unknown [0]: as 6, but the tag has some of their images. containerd groups names by config digest, so a node that
- *      pulled index I2 beside index I1 with the same image may go on reporting I1. Never due again;
+ *   8. unknown [0]: as 6, but the tag has some of their images. containerd groups names by config digest, so a node
+ *      that pulled index I2 beside index I1 with the same image may go on reporting I1. Never due again;
  *   9. unknown [0]: a container is unknown;
  *  10. current [0]: a container is current, and the others are skipped; reported as "nothing to do";
  *  11. skipped [0]: all containers are skipped. */
@@ -522,8 +524,9 @@ async function judgeAll(run: RunContext): Promise<Finding[]> {
   let done = 0;
   const judged = await mapConcurrently(selections, maxWorkloadsAtOnce, async (selection) => {
     const finding = selection.kind === "failed" ? selection.finding : await judgeAndRestart(run, selection);
+    if (!isWaitedFor(finding)) logged(finding);
     run.showProgress(`${++done} of ${selections.length} workloads looked at`);
-    return isWaitedFor(finding) ? finding : logged(finding);
+    return finding;
   });
   const pollMs = rolloutPollMs * Math.max(1, judged.filter(isWaitedFor).length / maxWorkloadsAtOnce);
   const settle = async (finding: Finding) => {

@@ -579,6 +579,20 @@ describe("a token server", () => {
     assert.deepEqual(scopes, ["repository:app:pull", "repository:app:pull repository:base:pull"]);
   });
 
+  it("gets no credential where the registry names an unrelated realm for the wanted scope", async (t) => {
+    const login = plant(t, {}, registry);
+    const token = plantToken(t, registry);
+    const elsewhere = narrow.replace('"/token"', '"https://tokens.example.net/token"');
+    const inside = inTurn(behind(bearer, []), behind(elsewhere, []));
+    const { internet, figwasp } = await world(t, {
+      [registry]: routes({ "/token": giving({ [login.authorization]: token }), "/v2/": inside }),
+      "tokens.example.net": giving({ "": "t0ken" }),
+    });
+    assert.match(await figwasp.ask(image, keyringOf([registry, login])), / 401 /);
+    const asked = internet.at("tokens.example.net").requests;
+    assert.deepEqual([asked.length, asked[0]?.headers.authorization], [1, undefined]);
+  });
+
   it("is asked for a wanted scope once", async (t) => {
     const answers = routes({
       "/token": giving({ "": "t0ken" }),

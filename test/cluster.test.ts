@@ -477,9 +477,13 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
     assert.equal(owned.length, 3);
     assert(owned.every(({ path }) => path.includes("labelSelector=&")));
 
-    // Read again by its name, a workload is looked at by itself.
+    // All of them have been read, and so the lists are kept no longer. Read again by its name, or once more as it was
+    // listed, a workload is looked at by itself.
+    const [first = assert.fail()] = workloads;
+    await cluster.readOwnedObjects(first);
     const again = aWorkload({ uid: "u0", revision: "1" });
     assert.deepEqual(namesOf(currentPods(again, await cluster.readOwnedObjects(again))), ["a"]);
+    assert.equal(stub.requests.length, 10);
     assert(stub.requests.slice(6).every(({ path }) => path.includes("labelSelector=app%3Dapi&")));
   });
 

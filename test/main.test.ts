@@ -21,6 +21,7 @@ import {
   folderOf,
   imageOf,
   imageWith,
+  indexOf,
   indexOver,
   serveRegistry,
   sha256,
@@ -799,6 +800,25 @@ describe("main()", () => {
     }
     const retried = await run({ workload, pods, env: { ...env, FIGWASP_RETRY_INTERVAL: "1ms" } });
     assert.deepEqual([retried.code, retried.patches.length], [0, 1]);
+  });
+
+  it("does not fail where the pods, after a restart, run an older index that shares a config with the tag's", async (t) => {
+    const { stub, workload } = await aRegistry(t, "v2");
+    const [amd, arm] = ["amd64", "arm64"].map((architecture) => ({ os: "linux", architecture }));
+    const index = (note: string, other: string) => {
+      const shared = stub.put(`shared ${note}`, imageOf("shared", note));
+      return indexOf([shared, amd ?? {}], [stub.put(other, imageOf(other)), arm ?? {}]);
+    };
+    const was = stub.put("was", index("1", "old"));
+    const resolved = stub.put("latest", index("2", "new"));
+    const annotations = { "figwasp/restarted-for": JSON.stringify({ app: resolved }) };
+    const containers = [{ name: "app", pullPolicy: "Always", imageID: `x/app@${was}` }];
+    const { code, lines, patches } = await run({ workload, pods: [aPod("p1", "", { containers, annotations })] });
+    assert.match(
+      lines.at(-1) ?? "",
+      /^deployment shop\/api: unknown, app was restarted for .*, an older index with some/,
+    );
+    assert.deepEqual([code, patches], [0, []]);
   });
 
   it("finds by selector what carries the label, of every kind, in the namespace", async (t) => {

@@ -613,6 +613,32 @@ describe("lookUp()", () => {
     assert.equal(meaningsOf(lookup).get(digestOf("id")), "failed");
   });
 
+  it("believes the configs about a running image ID of which the registry says nothing", async (t) => {
+    const image = imageOf("new");
+    const stub = await serve(t, ({ method, path }, response) => {
+      if (!path.endsWith("latest") && !path.endsWith(sha256(image.body))) return void response.writeHead(500).end();
+      response.writeHead(200, { "docker-content-digest": sha256(image.body), "content-type": image.type });
+      response.end(method === "HEAD" ? undefined : image.body);
+    });
+    const pods: Running[] = [{ kind: "digest", digest: digestOf("id"), isImageId: true }];
+    const lookup = await look(await openRegistry(t), `${stub.host}/app`, pods);
+    assert.equal(meaningsOf(lookup).get(digestOf("id")), "other");
+  });
+
+  it("takes a digest that one pod reports with its repository for a manifest's, whatever another pod reports", async (t) => {
+    const stub = await serveRegistry(t);
+    stub.put("latest", { body: "{}", type: types.manifest }); // without a config to compare with
+    const reported = [true, false].map((isImageId): Running => ({
+      kind: "digest",
+      digest: digestOf("old"),
+      isImageId,
+    }));
+    for (const pods of [reported, reported.toReversed()]) {
+      const lookup = await look(await openRegistry(t), stub.image("latest"), pods);
+      assert.equal(meaningsOf(lookup).get(digestOf("old")), "absent");
+    }
+  });
+
   it("does not know an index of which an image is of such a type", async (t) => {
     const stub = await serveRegistry(t);
     const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });

@@ -23,7 +23,9 @@ export async function conclude(
   }
   if (config.command === "doctor") {
     const { diagnose, gatherDiagnosis } = await import("./doctor.ts");
-    const { lines, isWell } = diagnose(await gatherDiagnosis(run, findings, ownNotes(run)), outside.terminal);
+    const diagnosis = await gatherDiagnosis(run, findings);
+    const notes = [...ownNotes(run), ...registry.remarks];
+    const { lines, isWell } = diagnose({ ...diagnosis, notes }, outside.terminal);
     for (const line of lines) outside.log(line);
     return isWell ? 0 : 1;
   }

@@ -33,14 +33,14 @@ interface Check {
   advice?: string | undefined;
 }
 
-/** Gathers what the doctor looks at beside the findings of a dry run and the notes of it. */
-export async function gatherDiagnosis(run: RunContext, findings: Finding[], notes: string[]): Promise<Diagnosis> {
+/** Gathers what the doctor looks at, but for the notes of the run. */
+export async function gatherDiagnosis(run: RunContext, findings: Finding[]): Promise<Omit<Diagnosis, "notes">> {
   const { cluster, registry } = run;
   const wanted = rightsOf(toRoleScope(findings, run));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
-  const { visits, remarks, client } = registry;
+  const { visits, client } = registry;
   const { aheadMs } = cluster.clock;
-  return { rights, findings, visits, quotas: client.quotas, notes: [...notes, ...remarks], aheadMs };
+  return { rights, findings, visits, quotas: client.quotas, aheadMs };
 }
 
 const maxSkewMs = 60_000; // token servers refuse tokens that seem too old or not valid yet

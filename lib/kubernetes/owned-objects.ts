@@ -48,9 +48,9 @@ interface ListOptions<Item> {
 export class OwnedObjectsReader {
   readonly #call: Call;
   readonly #restartAnnotation: string;
-  /** By namespace: the workloads that lists have found. A workload that is read again by its name is a new object, is
-   *  not among them, and has its pods read anew. */
-  readonly #listed = new Map<string, Set<Workload>>();
+  /** By namespace: how many workloads the lists have found, and which of them are still to be read. A workload that is
+   *  read again by its name is a new object, is not among them, and has its pods read anew. */
+  readonly #listed = new Map<string, { count: number; unread: Set<Workload> }>();
   readonly #bulkReplicaSets: BulkLists<ReplicaSet> = new Map();
   readonly #bulkControllerRevisions: BulkLists<ControllerRevision> = new Map();
   readonly #bulkPods: BulkLists<Pod> = new Map();
@@ -64,8 +64,8 @@ export class OwnedObjectsReader {
   /** Counts workloads that a list has found. All lists are read before the first pod. */
   noteListed(workloads: Workload[]): void {
     for (const workload of workloads) {
-      const listed = this.#listed.get(workload.namespace) ?? new Set();
-      this.#listed.set(workload.namespace, listed.add(workload));
+      const { count, unread } = this.#listed.get(workload.namespace) ?? { count: 0, unread: new Set() };
+      this.#listed.set(workload.namespace, { count: count + 1, unread: unread.add(workload) });
     }
   }
 
@@ -73,11 +73,24 @@ export class OwnedObjectsReader {
    *  Throws HttpError. */
   async read(workload: Workload): Promise<OwnedObjects> {
     const { kind } = workload;
-    return {
-      replicaSets: kind === "deployment" ? await this.#readReplicaSets(workload) : [],
-      controllerRevisions: kind === "daemonset" ? await this.#readControllerRevisions(workload) : [],
-      podsByOwner: await this.#readPods(workload),
-    };
+    try {
+      return {
+        replicaSets: kind === "deployment" ? await this.#readReplicaSets(workload) : [],
+        controllerRevisions: kind === "daemonset" ? await this.#readControllerRevisions(workload) : [],
+        podsByOwner: await this.#readPods(workload),
+      };
+    } finally {
+      this.#release(workload);
+    }
+  }
+
+  /** Lets go of the lists of a namespace once all of its workloads have been read. */
+  #release(workload: Workload): void {
+    const { namespace } = workload;
+    const unread = this.#listed.get(namespace)?.unread;
+    const wasLast = unread?.delete(workload) === true && unread.size === 0;
+    if (!wasLast) return;
+    for (const lists of [this.#bulkReplicaSets, this.#bulkControllerRevisions, this.#bulkPods]) lists.delete(namespace);
   }
 
   async #readReplicaSets(workload: Workload): Promise<ReplicaSet[]> {
@@ -110,7 +123,7 @@ export class OwnedObjectsReader {
     };
     const { namespace, selector } = workload;
     const listed = this.#listed.get(namespace);
-    const isBulk = listed !== undefined && listed.size >= bulkThreshold && listed.has(workload);
+    const isBulk = listed !== undefined && listed.count >= bulkThreshold && listed.unread.has(workload);
     return isBulk ? shareCall(bulkLists, namespace, () => read("")) : read(selector);
   }
 }
