@@ -62,6 +62,15 @@ describe("connectCluster()", () => {
     });
   }
 
+  it("shows nothing of a kubeconfig that is not YAML", async (t) => {
+    const kubeconfig = "users:\n- name: a\n  user:\n    token: s3cret-t0ken\n   x: y\n";
+    useKubeconfig(t, `${await folderOf(t, { kubeconfig })}/kubeconfig`);
+    await assert.rejects(connect(), ({ message }: Error) => {
+      assert.doesNotMatch(message, /s3cret|\n/);
+      return message.startsWith("Cannot read the kubeconfig: ");
+    });
+  });
+
   it("refuses to send a token over plain http", async (t) => {
     const kubeconfig = kubeconfigFor("h").replace("insecure-skip-tls-verify", "x");
     useKubeconfig(t, `${await folderOf(t, { kubeconfig })}/kubeconfig`);

@@ -29,7 +29,9 @@ async function loadKubeconfig(file: string | undefined): Promise<KubeConfig> {
     return kubeconfig;
   } catch (cause) {
     const which = file === undefined ? "the kubeconfig" : `the kubeconfig ${quote(file)}`;
-    throw new ConfigError(`Cannot read ${which}: ${messageOf(cause)}`, { cause });
+    // A parser of YAML quotes the lines around a mistake, and these may hold a token.
+    const [reason = ""] = messageOf(cause).split("\n");
+    throw new ConfigError(`Cannot read ${which}: ${reason}`, { cause });
   }
 }
 
