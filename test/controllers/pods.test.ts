@@ -1,16 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { V1Pod } from "@kubernetes/client-node";
-import { imageOf } from "../support/registry.ts";
-import { eventually, openShop } from "./support/shop.ts";
+import { imageOf, sha256 } from "../support/registry.ts";
+import { eventually, openOutdated } from "./support/shop.ts";
 
 describe("pods that do not count", { concurrency: true }, () => {
   it("are those that are to end, and run what they ran", async (t) => {
-    const shop = await openShop(t);
-    shop.registry.put("latest", imageOf("old"));
-    await shop.make("deployment");
-    await shop.rollOut("deployment");
-    const moved = shop.registry.put("latest", imageOf("new"));
+    const shop = await openOutdated(t);
+    const moved = sha256(imageOf("new").body);
     shop.nodes.isEndingPods = false;
     await shop.kubectl("delete", "pods", "--all", "--wait=false");
     await eventually(async () => assert.deepEqual(await shop.running(), [moved, moved]));
@@ -19,11 +16,8 @@ describe("pods that do not count", { concurrency: true }, () => {
   });
 
   it("are those that were evicted, and stay listed", async (t) => {
-    const shop = await openShop(t);
-    shop.registry.put("latest", imageOf("old"));
-    await shop.make("deployment");
-    await shop.rollOut("deployment");
-    const moved = shop.registry.put("latest", imageOf("new"));
+    const shop = await openOutdated(t);
+    const moved = sha256(imageOf("new").body);
     // As the kubelet does it where its node is short of something.
     for (const { metadata } of await shop.list<V1Pod>("pods")) {
       const evicted = JSON.stringify({ status: { phase: "Failed", reason: "Evicted" } });
