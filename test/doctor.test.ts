@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Finding, WorkloadVerdict } from "../lib/verdicts.ts";
 import { diagnose, type Diagnosis } from "../lib/command/doctor.ts";
-import { HttpError } from "../lib/http/transport.ts";
+import { HttpError } from "../lib/errors.ts";
 import type { Visit } from "../lib/registry/registry.ts";
 import { verdicts } from "./support/cluster.ts";
 

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { main } from "../figwasp.ts";
 import type { Terminal } from "../lib/command/terminal.ts";
 import { fetch } from "../lib/http/fetch.ts";
-import { HttpError } from "../lib/http/transport.ts";
+import { HttpError } from "../lib/errors.ts";
 import type { Cluster } from "../lib/kubernetes/cluster.ts";
 import type { WorkloadEvent } from "../lib/kubernetes/events.ts";
 import type { Kind, Pod, Secret, Workload } from "../lib/kubernetes/objects.ts";

@@ -6,8 +6,6 @@ import { STATUS_CODES } from "node:http";
 import { isObject, messageOf, oneLine, parseObject, withoutQuery } from "../text.ts";
 import { errorBodyLimitBytes, type RequestInit, type Response } from "./fetch.ts";
 
-export { HttpError, statusOf } from "../errors.ts";
-
 /** The part of `fetch` that figwasp uses. It follows no redirect, and rejects where no response came. */
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
 

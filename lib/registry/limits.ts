@@ -6,7 +6,8 @@ import { STATUS_CODES } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { oneAtATime } from "../calls.ts";
 import type { RequestInit, Response } from "../http/fetch.ts";
-import { codeOf, type Fetch, HttpError, isTimeout } from "../http/transport.ts";
+import { HttpError } from "../errors.ts";
+import { codeOf, type Fetch, isTimeout } from "../http/transport.ts";
 import { oneLine } from "../text.ts";
 
 /** What a host has last told about a limit. */

@@ -2,7 +2,7 @@
  * The result of a login at a registry, and how messages tell it.
  */
 import { credentialsFor, type Keyring } from "../credentials/keyring.ts";
-import { statusOf } from "../http/transport.ts";
+import { statusOf } from "../errors.ts";
 import { nameOf, type Reference } from "./reference.ts";
 
 /** What is known of a login, whether it was granted or refused. */

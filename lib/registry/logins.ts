@@ -6,7 +6,8 @@
 import { shareCall } from "../calls.ts";
 import { type Credential, identityOf } from "../credentials/docker-config.ts";
 import type { FinalResponse } from "../http/redirects.ts";
-import { type Fetch, statusOf } from "../http/transport.ts";
+import { statusOf } from "../errors.ts";
+import type { Fetch } from "../http/transport.ts";
 import { messageOf } from "../text.ts";
 import { type Challenge, describeChallenges, readChallenges } from "./challenge.ts";
 import type { Endpoint } from "./hosts.ts";

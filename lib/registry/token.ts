@@ -5,7 +5,8 @@
 import type { Credential } from "../credentials/docker-config.ts";
 import { parseAddress, refuseInward } from "../http/addresses.ts";
 import type { RequestInit } from "../http/fetch.ts";
-import { describeRefusal, type Fetch, HttpError, readBody } from "../http/transport.ts";
+import { HttpError } from "../errors.ts";
+import { describeRefusal, type Fetch, readBody } from "../http/transport.ts";
 import { parseObject } from "../text.ts";
 import type { Challenge } from "./challenge.ts";
 import type { Endpoint } from "./hosts.ts";

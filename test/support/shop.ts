@@ -7,7 +7,7 @@ import { main } from "../../figwasp.ts";
 import type { Outside } from "../../lib/command/outside.ts";
 import type { Cluster } from "../../lib/kubernetes/cluster.ts";
 import type { Pod, Workload } from "../../lib/kubernetes/objects.ts";
-import { HttpError } from "../../lib/http/transport.ts";
+import { HttpError } from "../../lib/errors.ts";
 import { aPod, aWorkload, owning } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
