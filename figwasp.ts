@@ -14,9 +14,8 @@
  *   The action and its note      one PATCH of two pod-template annotations
  *   The run                      select, judge, restart, wait, report
  *
- * The judge takes plain data and returns plain data; only the run reads and writes. How servers are asked and how
- * findings are printed stands in lib/ (docs/architecture.md). It keeps no state: what it did stands in the pod
- * template.
+ * The judge takes plain data and returns plain data. How servers are asked and how findings are printed stands in
+ * lib/ (docs/architecture.md). figwasp keeps no state: what it did stands in the pod template.
  */
 import { mapConcurrently } from "./lib/calls.ts";
 import { announce, noteImageVolumes } from "./lib/command/announce.ts";
@@ -120,14 +119,14 @@ export function restartedFor(annotations: Record<string, string>): Record<string
 
 // --- What a fresh pod would run ---
 // A fresh pod pulls what the tag points to now. One HEAD resolves it, once for each image and run. A GET follows if the
-// HEAD was answered with 403, 404 or 405 or without a digest, and to explain a difference (lib/registry/registry.ts).
+// HEAD was answered with 403, 404 or 405 or without a digest, and to explain a difference (repository.ts).
 // A lookup fails if the registry did not answer with a digest in the end: no connection, no answer within the deadline,
 // a certificate that is not trusted, a redirect or token server that figwasp does not follow, a hosts.toml it cannot
 // use, a pull Secret that is broken, a refused login, any other status than 200. A login is tried with the credentials
 // of the pods' pull Secrets that match, in the kubelet's order, and anonymously only if none matches; once a host has
 // refused three credentials in this run, it gets no other one. A passing error (408, 5xx, a broken connection) is tried
 // three times. A host that answers 429, or lets two deadlines pass, is not asked again in this run, and every further
-// lookup there fails. Warnings and quotas are only noted.
+// lookup there fails. So does a GET where less than a fifth of a quota is left, which is for the nodes.
 
 /** What the registry says about a tag, and what it means that a container runs another digest.
  *  - failed: the registry did not answer about the tag.
@@ -574,7 +573,9 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   const known = config.command === "rbac" ? (early ?? notAsked) : early;
   if (known) return { subject, verdict: known, containers: [], pullSecrets };
 
-  const judging = workload.containers.map((container) => judgeOneContainer(run, { workload, pods, ...container }));
+  const judging = workload.containers.map((container) =>
+    judgeOneContainer(run, { ...container, workload, pods, pullSecrets }),
+  );
   const containers = await Promise.all(judging);
   const verdicts = new Map(containers.map((container) => [container.name, container.verdict]));
   const { retryIntervalMs, restartAnnotation } = config;
@@ -584,10 +585,10 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
 
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };
 
-type ContainerInPods = { workload: Workload; pods: Pod[]; name: string; image: string };
+type ContainerInPods = { name: string; image: string; workload: Workload; pods: Pod[]; pullSecrets: string[] };
 
 async function judgeOneContainer(run: RunContext, container: ContainerInPods): Promise<ContainerFinding> {
-  const { workload, pods, name, image } = container;
+  const { name, image, workload, pods, pullSecrets } = container;
   const inPods = pods.flatMap((pod) => {
     const found = pod.containers.find((candidate) => candidate.name === name);
     return found ? [{ pod: pod.name, ...found, running: runningDigest(found.imageID) }] : [];
@@ -597,8 +598,7 @@ async function judgeOneContainer(run: RunContext, container: ContainerInPods): P
   // The registry is asked only if its answer matters, with the credentials of the pods that count.
   if (running.some(({ kind }) => kind === "digest") && reasonToSkip(facts) === undefined) {
     const restarts = new Set(pods.map(({ annotations }) => restartedFor(annotations)[name]));
-    const secrets = pods.flatMap((pod) => pod.pullSecrets);
-    facts.lookup = await run.pullSecrets.keyringOf(workload.namespace, secrets).then(
+    facts.lookup = await run.pullSecrets.keyringOf(workload.namespace, pullSecrets).then(
       (keyring) => lookUp(run.registry, image, { running, restartedFor: restarts, keyring }),
       (error: Error) => ({ kind: "failed", error }),
     );

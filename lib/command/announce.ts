@@ -1,6 +1,6 @@
 /**
  * What is told of a workload beside its verdict: an Event, what the owner calls the new image, hints and notes. Nothing
- * is decided by it, and no restart waits for it.
+ * is decided by it, and it comes after the restart.
  */
 import { statusOf } from "../errors.ts";
 import type { Workload } from "../kubernetes/objects.ts";

@@ -22,7 +22,7 @@ export interface Config extends ClusterConfig {
   targets: { kind: Kind; name: string }[];
   /** A label selector in the API's query form. Empty selects every workload. */
   selector: string;
-  /** Undefined: the pod's own namespace, or that of the kubeconfig's context, or `default`. */
+  /** Undefined: that of the kubeconfig's context, or without a kubeconfig the pod's own, or `default`. */
   namespace: string | undefined;
   isAllNamespaces: boolean;
   /** Whether to judge and write nothing. `rbac` and `doctor` are always dry runs. */

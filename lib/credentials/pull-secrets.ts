@@ -40,8 +40,8 @@ export class PullSecrets {
     this.#note = note;
   }
 
-  /** The keyring of pods that name these Secrets of their namespace. Throws Error for a Secret that is broken or cannot
-   *  be read, since the kubelet's pulls would fail too. */
+  /** The keyring of pods that name these Secrets of their namespace. One that is missing, forbidden or of another
+   *  type is noted and ignored, as the kubelet does. Throws Error for one that is broken or whose read failed. */
   async keyringOf(namespace: string, names: Iterable<string>): Promise<Keyring> {
     const reads = Array.from(new Set(names), (name) => {
       return shareCall(this.#sources, `${namespace}/${name}`, () => this.#read(namespace, name));

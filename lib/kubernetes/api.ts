@@ -97,7 +97,7 @@ const pageSize = 500;
 const maxExpiredLists = 3;
 
 /** Reads a list in pages, and keeps of each object only what `pick` takes. The API server forgets an unfinished list
- *  after some minutes and then answers 410; the list is read again from its beginning, three times at most. */
+ *  after some minutes and then answers 410; the list is read again from its beginning, three times in all. */
 export async function listAll<Picked>(
   call: Call,
   path: string,
