@@ -51,6 +51,7 @@ export type * from "./lib/verdicts.ts";
 /** The exit code that each verdict of a workload asks for; the run ends with the highest of all. */
 export const exitCodes: Record<WorkloadVerdict["kind"], 0 | 1> = {
   restarted: 0, // 1 if a lookup failed for a container of it all the same: see exitCodeOf
+  "taken back": 1, // somebody undid the restart: no second one, until the tag moves or somebody restarts it
   "not converged": 1, // a restart for this very digest did not help: somebody has to look
   failed: 1, // a lookup or the restart: refused, changed too often meanwhile, or its note taken out again
   waiting: 0, // the next run looks again

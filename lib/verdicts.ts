@@ -18,6 +18,8 @@ export type ContainerVerdict =
 /** A container of which at least one pod runs another image than the tag has. */
 export interface OutdatedContainer {
   kind: "outdated";
+  /** The image that the registry was asked about. */
+  image?: string;
   running: Digest;
   /** Further outdated digests that its pods run; absent if they all run the same. */
   alsoRunning?: Digest[];
@@ -29,16 +31,47 @@ export interface OutdatedContainer {
   isAbsent: boolean;
   /** Whether the tag still has some images of what runs, so that it may be a pod's own image that did not change. */
   isPartial: boolean;
+  /** Outdated digests that cannot be read, or of which the tag has some images: a pod's own may be among them. */
+  unclear?: Digest[];
   /** Why the registry did not tell about a further digest that its pods run; absent if it told about all. */
   failure?: Error;
 }
 
 export type WorkloadVerdict =
-  /** To be restarted, until the restart is made. By container name: the digest that it is restarted for. */
-  | { kind: "restarted"; outdated: Record<string, Digest>; isRolledOut?: true }
-  | { kind: "not converged" | "waiting" | "skipped" | "unknown"; reason: string }
+  | ToRestart
+  /** `try`: how many restarts were made for this; `nextTryAt`: absent if no further one will be made by itself. */
+  | { kind: "not converged"; reason: string; try?: number; nextTryAt?: string }
+  | { kind: "taken back" | "waiting" | "skipped" | "unknown"; reason: string }
   | { kind: "failed"; error: Error }
   | { kind: "current" };
+
+/** To be restarted, until the restart is made. */
+export interface ToRestart {
+  kind: "restarted";
+  /** By container name: the digest that it is restarted for. */
+  outdated: Record<string, Digest>;
+  /** By container name: what the note says of it. */
+  note?: Record<string, NoteEntry>;
+  /** Names of containers that were restarted for this before and take part in a restart for another one. */
+  repeated?: string[];
+  /** When the restart was made, as `at` in the note; absent before. */
+  at?: string;
+  isRolledOut?: true;
+}
+
+/** What figwasp notes of a container that it restarts. */
+export interface NoteEntry {
+  /** The image that the registry was asked about. */
+  image: string;
+  /** What its tag pointed to. */
+  wanted: Digest;
+  /** The outdated digests that its pods ran, also before earlier restarts for the same digest. */
+  ran: Digest[];
+  /** Those of `ran` that could not be read, or shared images with the tag. */
+  unclear: Digest[];
+  /** How many restarts were made for this digest. */
+  try: number;
+}
 
 /** What a finding is about: a workload, or a list of workloads that could not be read. */
 export type Subject = WorkloadName | FailedList;
@@ -64,6 +97,8 @@ export interface ContainerFinding {
   name: string;
   /** As the pod template names it. */
   image: string;
+  /** The image that the registry was asked about, if it is another one. */
+  asked?: string | undefined;
   verdict: ContainerVerdict;
   /** How many of the pods that count have this container. */
   podCount: number;
@@ -76,7 +111,7 @@ export interface ContainerFinding {
 /** A finding about a workload, whose verdict is that it was restarted. */
 export type Restarted = Finding & {
   subject: WorkloadName;
-  verdict: Extract<WorkloadVerdict, { kind: "restarted" }>;
+  verdict: ToRestart;
 };
 
 /** `deployment shop/api`, or `deployments in shop`. */

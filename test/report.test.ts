@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import type { ContainerVerdict, Finding, WorkloadVerdict } from "../lib/verdicts.ts";
 import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/command/report.ts";
@@ -11,6 +12,10 @@ const image = "ghcr.io/acme/api:1.2";
 const container = (verdict: ContainerVerdict) => ({ name: "app", image, verdict, podCount: 2 });
 const report = (findings: Finding[], more: Partial<Parameters<typeof toDocument>[0]> = {}) => {
   return { findings, notes: [], isDryRun: false, exitCode: 0, ...more };
+};
+
+const noteOf = (word: string, attempt: number) => {
+  return { image, wanted: digestOf(word), ran: [digestOf("old")], unclear: [], try: attempt };
 };
 
 const told: [string, WorkloadVerdict, Finding["containers"], RegExp[]][] = [
@@ -60,6 +65,30 @@ const told: [string, WorkloadVerdict, Finding["containers"], RegExp[]][] = [
   ],
   ["a wait", { kind: "waiting", reason: "no pod" }, [], [/: waiting, no pod$/]],
   ["no convergence", { kind: "not converged", reason: "a mirror" }, [], [/: not converged, a mirror$/]],
+  [
+    "no convergence, and when it is tried again",
+    { kind: "not converged", reason: "a mirror; next try after …", try: 2, nextTryAt: "2026-11-21T12:00:00Z" },
+    [],
+    [/: not converged, a mirror; next try after …$/],
+  ],
+  ["what was undone", { kind: "taken back", reason: "by kubectl" }, [], [/: taken back, by kubectl$/]],
+  [
+    "which try it is, from the second on",
+    {
+      kind: "restarted",
+      outdated: { app: digestOf("new"), log: digestOf("log") },
+      note: { app: noteOf("new", 2), log: noteOf("log", 1) },
+      repeated: [],
+    },
+    [],
+    [/: restarted, outdated: app \(try 2\), log$/],
+  ],
+  [
+    "which image was asked about, if it is not the template's",
+    { kind: "current" },
+    [{ ...container(verdicts.current), image: "auto", asked: "ghcr.io/mesh/proxy:1.20" }],
+    [/container app \(auto, asked about ghcr\.io\/mesh\/proxy:1\.20\): current/, /: current/],
+  ],
 ];
 
 describe("reportLines()", () => {
@@ -109,6 +138,17 @@ describe("toEvent()", () => {
     assert.notEqual(named("deployment", "u1"), named("statefulset", "u2"));
   });
 
+  it("is one for a restart that was taken back, however often and in whatever words it is found", () => {
+    const found = (reason: string, word: string) => {
+      const containers = [container({ ...verdicts.outdated, resolved: digestOf(word) })];
+      return toEvent({ subject, verdict: { kind: "taken back", reason }, containers }, "uid", new Date());
+    };
+    const event = found("at once", "new");
+    assert.deepEqual([event?.reason, event?.type, event?.message], ["TakenBack", "Warning", "at once"]);
+    assert.equal(found("by kubectl", "new")?.metadata.name, event?.metadata.name);
+    assert.notEqual(found("by kubectl", "newer")?.metadata.name, event?.metadata.name);
+  });
+
   it("keeps the message within what the API takes, in bytes and in whole characters", () => {
     const release = { version: "é".repeat(64), revision: "😀".repeat(32) };
     const containers = Array.from({ length: 4 }, () => ({ ...container(verdicts.outdated), release }));
@@ -125,6 +165,32 @@ describe("toEvent()", () => {
 });
 
 describe("toDocument()", () => {
+  it("is told of a version of before by the schema of before, which stays", async () => {
+    const stored: unknown = JSON.parse(await readFile(new URL("report.v1.json", import.meta.url), "utf8"));
+    assert.equal(mistakesIn(stored, 1), "");
+    assert.match(mistakesIn(stored, 2), /schemaVersion/);
+    assert.match(mistakesIn(toDocument(report([])), 1), /schemaVersion/);
+  });
+
+  it("tells nothing that the judge gives to the action alone", () => {
+    const outdated = { app: digestOf("new") };
+    const verdict: WorkloadVerdict = {
+      kind: "restarted",
+      outdated,
+      note: { app: noteOf("new", 3) },
+      repeated: ["app"],
+      at: "2026-11-21T12:00:00Z",
+      isRolledOut: true,
+    };
+    const containers = [container({ ...verdicts.outdated, image: "auto", unclear: [digestOf("old")] })];
+    const document = toDocument(report([{ subject, verdict, containers }]));
+    assert.equal(mistakesIn(JSON.parse(JSON.stringify(document))), "");
+    const [entry] = document["workloads"] as { containers: { image: string }[] }[];
+    const fields = { verdict: "restarted", outdated, tries: { app: 3 }, isRolledOut: true };
+    assert.deepEqual(entry, { ...subject, ...fields, containers: entry?.containers });
+    assert.equal(entry?.containers[0]?.image, image);
+  });
+
   for (const [what, verdict, containers] of told) {
     it(`tells ${what} as the schema has it`, () => {
       const document = JSON.parse(JSON.stringify(toDocument(report([{ subject, verdict, containers }])))) as unknown;
@@ -141,6 +207,7 @@ describe("toDocument()", () => {
         ...subject,
         verdict: "restarted",
         outdated: { app: digestOf("new") },
+        tries: { app: 1 },
         containers: [
           {
             name: "app",

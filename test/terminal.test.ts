@@ -68,6 +68,17 @@ describe("drawTable()", () => {
     ]);
   });
 
+  it("names the image that was asked about beside the template's, and shortens both", () => {
+    const pinned = (word: string) => `ghcr.io/${word}@${digestOf(word)}`;
+    const finding = {
+      ...current,
+      containers: [container("app", verdicts.current, { image: pinned("a"), asked: pinned("b") })],
+    };
+    const short = (word: string) => `ghcr.io/${word}@sha256:${digestOf(word).slice(7, 19)}`;
+    const [, row = ""] = draw([finding], { ...plain, columns: 200 });
+    assert(row.endsWith(`  ${short("a")}, asked about ${short("b")}`), row);
+  });
+
   it("draws no table where no container was looked at", () => {
     const paused: Finding = { ...current, verdict: { kind: "skipped", reason: "paused" }, containers: [] };
     assert.deepEqual(draw([paused]), ["statefulset shop/db: skipped, paused"]);

@@ -6,7 +6,7 @@ import { newEvent, type WorkloadEvent } from "../kubernetes/events.ts";
 import type { Release } from "../registry/release.ts";
 import { cutBytes, printable, quote } from "../text.ts";
 import { type ContainerFinding, describeReason, describeSubject, type Finding } from "../verdicts.ts";
-import type { ContainerVerdict, OutdatedContainer, WorkloadVerdict } from "../verdicts.ts";
+import type { ContainerVerdict, OutdatedContainer, ToRestart, WorkloadVerdict } from "../verdicts.ts";
 import { RELEASE } from "../version.ts";
 
 /** A run that has ended. */
@@ -22,10 +22,15 @@ export interface Report {
 export function reportLines({ subject, verdict, containers }: Finding, isDryRun: boolean): string[] {
   const name = describeSubject(subject);
   const lines = containers.map((container) => {
-    return `${name}, container ${container.name} (${container.image}): ${describeContainer(container)}`;
+    return `${name}, container ${container.name} (${describeImage(container)}): ${describeContainer(container)}`;
   });
   // The API server accepts line ends in image names and annotations, which their owners write.
   return [...lines, `${name}: ${describeWorkload(verdict, isDryRun)}`].map(printable);
+}
+
+/** The image of a container as the template names it, and beside it the one that was asked about, if it is another. */
+export function describeImage({ image, asked = image }: ContainerFinding): string {
+  return asked === image ? image : `${image}, asked about ${asked}`;
 }
 
 /** The verdict of a container with what it rests on. */
@@ -74,9 +79,14 @@ export function describeRelease(release: Release = {}): string {
 export function describeWorkload(verdict: WorkloadVerdict, isDryRun: boolean): string {
   if (verdict.kind === "current") return "current, nothing to do";
   if (verdict.kind !== "restarted") return `${verdict.kind}, ${describeReason(verdict)}`;
-  const names = Object.keys(verdict.outdated).join(", ");
+  const names = triesOf(verdict).map(([name, attempt]) => (attempt > 1 ? `${name} (try ${attempt})` : name));
   const end = verdict.isRolledOut ? "; it has rolled out" : "";
-  return `${describeKind(verdict.kind, isDryRun)}, outdated: ${names}${end}`;
+  return `${describeKind(verdict.kind, isDryRun)}, outdated: ${names.join(", ")}${end}`;
+}
+
+// By container, in the order of the template: which restart for its digest it is, from 1.
+function triesOf({ outdated, note = {} }: ToRestart): [string, number][] {
+  return Object.keys(outdated).map((name) => [name, note[name]?.try ?? 1]);
 }
 
 function describeKind(kind: string, isDryRun: boolean): string {
@@ -108,7 +118,7 @@ function countVerdicts(findings: Finding[]): Record<string, number> {
 /** The document of `-o json`, one for a run: what the lines of the log say, with the digests of every container. */
 export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Record<string, unknown> {
   return {
-    schemaVersion: 1,
+    schemaVersion: 2,
     figwaspVersion: RELEASE,
     dryRun: isDryRun,
     exitCode,
@@ -124,9 +134,10 @@ export function toDocument({ findings, notes, isDryRun, exitCode }: Report): Rec
 function toWorkloadEntry({ subject, verdict, containers }: Finding): Record<string, unknown>[] {
   if (subject.kind === "list") return [];
   const entries = containers.map((container) => {
-    const { name, image, podCount, credential, release } = container;
+    const { name, image, asked, podCount, credential, release } = container;
     const fromRegistry = { ...(credential !== undefined && { credential }), ...(release && { release }) };
-    return { name, image, podCount, ...fromRegistry, ...toVerdictFields(container.verdict) };
+    const images = { image, ...(asked !== undefined && asked !== image && { asked }) };
+    return { name, ...images, podCount, ...fromRegistry, ...toVerdictFields(container.verdict) };
   });
   return [{ ...subject, ...toVerdictFields(verdict), containers: entries }];
 }
@@ -135,8 +146,19 @@ function toWorkloadEntry({ subject, verdict, containers }: Finding): Record<stri
 function toVerdictFields(verdict: WorkloadVerdict | ContainerVerdict): Record<string, unknown> {
   const { kind, ...fields } = verdict;
   if (verdict.kind === "failed") return { verdict: kind, reason: verdict.error.message };
-  if (verdict.kind === "outdated" && verdict.failure) {
-    return { verdict: kind, ...fields, failure: verdict.failure.message };
+  // What the judge tells the action alone is left out.
+  if (verdict.kind === "restarted") {
+    const { outdated, isRolledOut } = verdict;
+    return {
+      verdict: kind,
+      outdated,
+      tries: Object.fromEntries(triesOf(verdict)),
+      ...(isRolledOut && { isRolledOut }),
+    };
+  }
+  if (verdict.kind === "outdated") {
+    const { kind: _kind, image: _image, unclear: _unclear, failure, ...told } = verdict;
+    return { verdict: kind, ...told, ...(failure && { failure: failure.message }) };
   }
   return { verdict: kind, ...fields };
 }
@@ -154,7 +176,7 @@ export function terminationMessage({ findings, isDryRun }: Report): string {
   return cutBytes([counts, ...lines.map(printable)].join("\n"), maxTerminationBytes);
 }
 
-/** The Event for a restart, or for one that did not help; undefined for what is no news. */
+/** The Event for a restart, or for one that did not help or was taken back; undefined for what is no news. */
 export function toEvent({ subject, verdict, containers }: Finding, uid: string, at: Date): WorkloadEvent | undefined {
   if (subject.kind === "list") return undefined;
   const workload = { ...subject, uid };
@@ -168,13 +190,23 @@ export function toEvent({ subject, verdict, containers }: Finding, uid: string, 
     // Every run finds this again, and it stays one Event.
     return newEvent(workload, { reason: "NotConverged", type: "Warning", message, identity: message, at });
   }
+  if (verdict.kind === "taken back") {
+    const message = printable(verdict.reason);
+    // Every run finds this again too, and words it by what the revisions and the managed fields tell by then.
+    const wanted = containers.flatMap(({ name, verdict: of }) => (of.kind === "outdated" ? [name, of.resolved] : []));
+    const identity = ["taken back", ...wanted].join(" ");
+    return newEvent(workload, { reason: "TakenBack", type: "Warning", message, identity, at });
+  }
   return undefined;
 }
 
-function describeChange({ name, image, verdict, release }: ContainerFinding): string[] {
+function describeChange(container: ContainerFinding): string[] {
+  const { name, verdict } = container;
   if (verdict.kind !== "outdated") return [];
-  const words = describeRelease(release);
-  return [`${name} (${image}) from ${verdict.running} to ${verdict.resolved}${words && ` (${words})`}`];
+  const words = describeRelease(container.release);
+  return [
+    `${name} (${describeImage(container)}) from ${verdict.running} to ${verdict.resolved}${words && ` (${words})`}`,
+  ];
 }
 
 /** How a run ended that could not go on: a known error is one line, a mistake of our own shows where it happened. */

@@ -7,7 +7,7 @@ import { type ContainerFinding, type ContainerVerdict, describeSubject, type Fin
 import type { WorkloadVerdict } from "../verdicts.ts";
 import type { WorkloadName } from "../kubernetes/objects.ts";
 import type { Output } from "./config.ts";
-import { closingLines, describeRelease, describeShare, describeWorkload } from "./report.ts";
+import { closingLines, describeImage, describeRelease, describeShare, describeWorkload } from "./report.ts";
 import { remarksOf, type Report, toDocument } from "./report.ts";
 
 export interface Terminal {
@@ -27,6 +27,7 @@ const styles: Record<WorkloadVerdict["kind"] | ContainerVerdict["kind"], Style> 
   unknown: "magenta",
   skipped: "dim",
   failed: "red",
+  "taken back": "red",
   "not converged": "red",
 };
 
@@ -86,9 +87,17 @@ function remarksUnder(container: ContainerFinding): string[] {
   return texts.filter((text) => text !== "");
 }
 
-function cellsOf(workload: WorkloadName, { name, image, verdict }: ContainerFinding): string[] {
+function cellsOf(workload: WorkloadName, container: ContainerFinding): string[] {
+  const { name, verdict } = container;
   const owner = `${workload.kind}/${workload.name}`;
-  return [workload.namespace, owner, name, verdict.kind, digestsOf(verdict), shortenImage(image)].map(printable);
+  return [
+    workload.namespace,
+    owner,
+    name,
+    verdict.kind,
+    digestsOf(verdict),
+    shortenImage(describeImage(container)),
+  ].map(printable);
 }
 
 function digestsOf(verdict: ContainerVerdict): string {
@@ -103,7 +112,7 @@ function shortenDigest(digest: string): string {
 }
 
 function shortenImage(image: string): string {
-  return image.replace(/(@sha256:[a-f0-9]{12})[a-f0-9]+$/, "$1");
+  return image.replaceAll(/(@sha256:[a-f0-9]{12})[a-f0-9]+/g, "$1");
 }
 
 // Breaks lines between words only: a URL or a digest stays whole, so that it can be copied.
