@@ -37,7 +37,7 @@ export interface Config extends ClusterConfig {
   /** Deadline of the whole run, in milliseconds. */
   runTimeoutMs: number;
   /** How long after a restart that did not bring the resolved digest another one may be made, in milliseconds.
-   *  Undefined: never. */
+   *  Undefined: pauses that grow. Infinity: never. */
   retryIntervalMs: number | undefined;
   /** Folder of `HOST/hosts.toml` files in containerd's format. */
   certsDir: string;
@@ -75,7 +75,7 @@ const settings = {
   timeout: { variable: "FIGWASP_RUN_TIMEOUT", unset: "5m", about: "deadline of the whole run" },
   "retry-interval": {
     variable: "FIGWASP_RETRY_INTERVAL",
-    about: "restart again for the same digest after; else never",
+    about: "pause before a retry, or off; else 1h, growing to 24h",
   },
   "field-manager": { variable: "FIGWASP_FIELD_MANAGER", unset: "figwasp", about: "who the API server notes as writer" },
   "restart-annotation": {
@@ -139,7 +139,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { kind: 
     context: given("context") || undefined,
     clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
     runTimeoutMs: readTimeout("timeout", given("timeout")),
-    retryIntervalMs: given("retry-interval") ? readDuration("retry-interval", given("retry-interval")) : undefined,
+    retryIntervalMs: readRetryInterval(given("retry-interval")),
     fieldManager: given("field-manager") || settings["field-manager"].unset,
     restartAnnotation: readAnnotation(given("restart-annotation") || settings["restart-annotation"].unset),
     certsDir: given("certs-dir") || settings["certs-dir"].unset,
@@ -300,14 +300,20 @@ function readOutput(text: string): Output {
 }
 
 // In whole milliseconds, since timers take no fractions.
-function readDuration(setting: Name, text: string): number {
+function readDuration(setting: Name, text: string, needed: string): number {
   const ms = Math.round(parseGoDuration(text));
-  return ms >= 1 ? ms : refuse(setting, text, "a positive Go duration, such as 30s or 1m30s,");
+  return ms >= 1 ? ms : refuse(setting, text, needed);
+}
+
+function readRetryInterval(text: string): number | undefined {
+  if (text === "") return undefined;
+  return text === "off" ? Infinity : readDuration("retry-interval", text, "a positive Go duration such as 6h, or off,");
 }
 
 // A timer of Node takes at most 2^31-1 ms, which is 24 days. A longer one would fire at once.
 function readTimeout(setting: "client-timeout" | "timeout", text: string): number {
-  return Math.min(readDuration(setting, text || settings[setting].unset), 2 ** 31 - 1);
+  const needed = "a positive Go duration, such as 30s or 1m30s,";
+  return Math.min(readDuration(setting, text || settings[setting].unset, needed), 2 ** 31 - 1);
 }
 
 function refuse(setting: Name, found: string, needed: string): never {
