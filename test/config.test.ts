@@ -98,6 +98,12 @@ describe("readConfig()", () => {
     ["a kubeconfig and a context", ["--kubeconfig=k", "--context", "c"], {}, { kubeconfig: "k", context: "c" }],
     ["KUBECONFIG not as a file, since it may be several", [], { KUBECONFIG: "a:b" }, { kubeconfig: undefined }],
     ["a field manager", [], { FIGWASP_FIELD_MANAGER: "flux" }, { fieldManager: "flux" }],
+    [
+      "a field manager of 128 bytes",
+      [`--field-manager=${"ä ".repeat(42)}ab`],
+      {},
+      { fieldManager: `${"ä ".repeat(42)}ab` },
+    ],
     ["another annotation", ["--restart-annotation=a.example/at"], {}, { restartAnnotation: "a.example/at" }],
     ["a docker config", [], { DOCKER_CONFIG: "/docker" }, { dockerConfig: "/docker" }],
     [
@@ -186,6 +192,8 @@ describe("readConfig()", () => {
     ["a flag with a typing mistake", ["--namespcae=x"], {}, /Unknown option '--namespcae', did you mean --namespace\?/],
     ["a short flag that is none", ["-x"], {}, /Unknown option '-x', --help lists the flags/],
     ["an annotation's key that is none", ["--restart-annotation=a/b/c"], {}, /"a\/b\/c": an annotation's key/],
+    ["a field manager on two lines", ["--field-manager=a\nb"], {}, /\(FIGWASP_FIELD_MANAGER\) "a\\nb": a name of at/],
+    ["a field manager that is too long", [`--field-manager=${"ä".repeat(65)}`], {}, /ä": a name of at most 128 bytes/],
     ["an output that is none", ["-o", "yaml"], {}, /--output \(FIGWASP_OUTPUT\) "yaml": one of text, json is needed/],
     ["a flag without its value", ["-n"], {}, /-n, --namespace <value>' argument missing/],
     [

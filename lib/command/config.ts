@@ -140,7 +140,7 @@ export function readConfig(argv: readonly string[], env: Env): Config | { kind: 
     clientTimeoutMs: readTimeout("client-timeout", given("client-timeout")),
     runTimeoutMs: readTimeout("timeout", given("timeout")),
     retryIntervalMs: readRetryInterval(given("retry-interval")),
-    fieldManager: given("field-manager") || settings["field-manager"].unset,
+    fieldManager: readFieldManager(given("field-manager") || settings["field-manager"].unset),
     restartAnnotation: readAnnotation(given("restart-annotation") || settings["restart-annotation"].unset),
     certsDir: given("certs-dir") || settings["certs-dir"].unset,
     dockerConfig: given("docker-config") || undefined,
@@ -293,6 +293,14 @@ function readProxies(env: Env): Proxies {
 function readAnnotation(text: string): string {
   const isKey = /^(?:[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?$/.test(text);
   return isKey ? text : refuse("restart-annotation", text, "an annotation's key, such as example.org/restartedAt,");
+}
+
+// Without this check, the API server would refuse it only when a workload is restarted. Its limit is in bytes, and what
+// is printable is what Go's unicode.IsPrint says. See apimachinery, ValidateFieldManager.
+function readFieldManager(text: string): string {
+  const isPrintable = /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]+$/u.test(text);
+  if (isPrintable && Buffer.byteLength(text) <= 128) return text;
+  return refuse("field-manager", text, "a name of at most 128 bytes, all of them printable,");
 }
 
 function readOutput(text: string): Output {
