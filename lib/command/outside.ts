@@ -26,7 +26,12 @@ export interface Outside {
   end?: (message: string) => Promise<void>;
   /** Ends the run. Its reason says why, such as a signal of the operating system. */
   stop?: AbortSignal;
+  /** How long after its last restart a run looks whether its notes are still there, in milliseconds: an owner that puts
+   *  its template back needs a moment for it. Absent: at once. */
+  settleMs?: number;
 }
+
+const settleMs = 1000;
 
 /** The real process. SIGTERM and SIGINT end the run, with the report so far. */
 export function realOutside(connect: Outside["connect"]): Outside {
@@ -52,6 +57,7 @@ export function realOutside(connect: Outside["connect"]): Outside {
     ...(progress && { progress }),
     end: leaveMessage,
     stop: stop.signal,
+    settleMs,
   };
 }
 
