@@ -1,0 +1,45 @@
+/**
+ * What the owner of a workload says to figwasp, by a label and an annotation of the workload itself.
+ */
+import type { Workload } from "../kubernetes/objects.ts";
+import { quote } from "../text.ts";
+
+/** What the words are read from. The keys of both records begin with `figwasp/`. */
+export interface OwnedWorkload extends Pick<Workload, "containers"> {
+  ownLabels: Record<string, string>;
+  ownAnnotations: Record<string, string>;
+}
+
+export interface OwnerWords {
+  /** Whether the workload is to be left alone, whoever selects it. */
+  isPaused: boolean;
+  /** Names of the containers that count; undefined if all do, or if the workload is left alone. */
+  containers: Set<string> | undefined;
+}
+
+/** Reads the label `figwasp/paused` (`true` or `false`) and, unless that says to leave the workload alone, the annotation
+ *  `figwasp/containers` (`app, worker`: names of containers in the pod template). Throws Error for a word that cannot be
+ *  read, since its owner meant something by it: `its label figwasp/paused is "yes", true or false is needed`. */
+export function readWords({ ownLabels, ownAnnotations, containers }: OwnedWorkload): OwnerWords {
+  // A label, since an undo of a Deployment takes away the annotations that were added since, and leaves labels.
+  if (readPaused(ownLabels["figwasp/paused"])) return { isPaused: true, containers: undefined };
+  const names = containers.map(({ name }) => name);
+  return { isPaused: false, containers: readNames(ownAnnotations["figwasp/containers"], names) };
+}
+
+function readPaused(word = "false"): boolean {
+  if (word === "true" || word === "false") return word === "true";
+  throw new Error(`its label figwasp/paused is ${quote(word)}, true or false is needed`);
+}
+
+function readNames(words: string | undefined, known: string[]): Set<string> | undefined {
+  if (words === undefined) return undefined;
+  const names = words.split(",").map((name) => name.trim());
+  const all = known.join(", ");
+  if (names.every((name) => name === "")) {
+    throw new Error(`its annotation figwasp/containers names no container, one of ${all} is needed`);
+  }
+  const wrong = names.find((name) => !known.includes(name));
+  if (wrong === undefined) return new Set(names);
+  throw new Error(`its annotation figwasp/containers names ${quote(wrong)}, which is none of its containers: ${all}`);
+}
