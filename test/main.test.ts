@@ -415,6 +415,17 @@ describe("main()", () => {
       ]);
     });
 
+    it("grants the revisions of a StatefulSet, since they tell whether a restart was taken back", async () => {
+      const { lines } = await run({ workload: { kind: "statefulset" }, pods, argv: ["rbac", "sts/api"] });
+      const [, role] = YAML.parseAllDocuments(lines[0] ?? "").map((each) => each.toJSON() as unknown) as {
+        rules: object[];
+      }[];
+      assert.deepEqual(role?.rules.slice(0, 2), [
+        { apiGroups: ["apps"], resources: ["statefulsets"], resourceNames: ["api"], verbs: ["get", "patch"] },
+        { apiGroups: ["apps"], resources: ["controllerrevisions"], verbs: ["list"] },
+      ]);
+    });
+
     it("fails where there is nothing to look after", async () => {
       const { code, errors } = await run({ argv: ["rbac", "--all"] });
       assert.deepEqual([code, errors.length], [1, 1]);

@@ -119,10 +119,10 @@ function rulesFor({ isNamed, workloads }: Pick<RoleScope, "isNamed" | "workloads
   const named = used.map((kind) => apps([`${kind}s`], ["get", "patch"], namesOf(kind)));
   const resources = kinds.map((kind) => `${kind}s`);
   const listed = [apps(resources, ["list", "get", "patch"])];
-  // They tell which pods are of the newest template. A StatefulSet tells it itself.
+  // They tell which pods are of the newest template, and whether somebody has taken a restart back.
   const revisions = [
     ...(used.includes("deployment") ? ["replicasets"] : []),
-    ...(used.includes("daemonset") ? ["controllerrevisions"] : []),
+    ...(used.some((kind) => kind !== "deployment") ? ["controllerrevisions"] : []),
   ];
   return [
     ...(isNamed ? named : listed),
