@@ -90,6 +90,8 @@ export interface Finding {
   containers: ContainerFinding[];
   /** The Secrets that its pods name; absent if no pod was read. */
   pullSecrets?: string[];
+  /** Set if its controller keeps no older revisions: an undo of a restart cannot be remembered then. */
+  keepsNoRevisions?: true;
 }
 
 /** What was found of one container of a workload. */

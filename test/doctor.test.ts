@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Finding, WorkloadVerdict } from "../lib/verdicts.ts";
+import type { ContainerVerdict, Finding, WorkloadVerdict } from "../lib/verdicts.ts";
 import { diagnose, type Diagnosis } from "../lib/command/doctor.ts";
 import { HttpError } from "../lib/errors.ts";
 import type { Visit } from "../lib/registry/registry.ts";
 import { verdicts } from "./support/cluster.ts";
+import { digestOf } from "./support/registry.ts";
 
 const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
 const image = "ghcr.io/acme/api:1.2";
@@ -13,7 +14,7 @@ const image = "ghcr.io/acme/api:1.2";
 function tell(diagnosis: Partial<Diagnosis>): { found: string[]; advice: string[]; isWell: boolean } {
   const container = { name: "app", image, verdict: verdicts.current, podCount: 1 };
   const well: Finding = { subject, verdict: { kind: "current" }, containers: [container] };
-  const nothing = { rights: [], findings: [well], visits: [], quotas: new Map(), notes: [], aheadMs: 0 };
+  const nothing = { rights: [], findings: [well], exitCode: 0, visits: [], quotas: new Map(), notes: [], aheadMs: 0 };
   const { lines, isWell } = diagnose({ ...nothing, ...diagnosis });
   const end = lines.indexOf("What to do");
   const advice = end < 0 ? [] : lines.slice(end + 1).map((line) => line.replace(/^ {2}\d+\. /, ""));
@@ -124,6 +125,39 @@ describe("diagnose(), of an image", () => {
       /: Cannot use Secret shop\/pull$/,
     ],
   ];
+  it("says what to do where the registry told of one running digest, and not of another", () => {
+    const failure = new Error("no", { cause: new HttpError(401, "no") });
+    const verdict = { ...verdicts.outdated, failure };
+    const containers = [{ name: "app", image: "auto", asked: image, verdict, podCount: 2 }];
+    const restarted: WorkloadVerdict = { kind: "restarted", outdated: { app: digestOf("a") }, note: {}, repeated: [] };
+    const { found, advice, isWell } = tell({ findings: [{ subject, verdict: restarted, containers }] });
+    assert.match(
+      found[1] ?? "",
+      /^ {2}NO {2}deployment shop\/api, container app \(auto, asked about ghcr.*1\.2\): outdated/,
+    );
+    assert.match(advice.join(), /: give its pods a pull Secret that the registry of ghcr.io\/acme\/api:1.2 takes/);
+    assert.equal(isWell, false);
+  });
+
+  const skipped: [string, string | undefined][] = [
+    ["pinned by digest", undefined],
+    ["not among the containers that its annotation figwasp/containers names", undefined],
+    ["not in the pod template: what injects it decides about its image", undefined],
+    ["imagePullPolicy is IfNotPresent, so that a restart would not pull: set it to Always", "to Always"],
+  ];
+  for (const [reason, advised] of skipped) {
+    it(`advises ${advised === undefined ? "nothing" : "a pull policy"} where it is skipped: ${reason}`, () => {
+      const containers = [{ name: "app", image, verdict: { kind: "skipped", reason } as const, podCount: 1 }];
+      const { found, advice, isWell } = tell({
+        findings: [{ subject, verdict: { kind: "skipped", reason: "" }, containers }],
+      });
+      assert(found[1]?.startsWith(advised === undefined ? "  --  " : "  NO  "), found[1]);
+      assert.equal(found.length, 2 + 2, "nothing but the container, and the clock");
+      assert.deepEqual([advice.length, isWell], advised === undefined ? [0, true] : [1, false]);
+      assert(advice.join().endsWith(advised ?? ""));
+    });
+  }
+
   for (const [what, finding, pattern] of advices) {
     it(`says what to do about one ${what}`, () => {
       const { advice, isWell } = tell({ findings: [finding] });
@@ -143,19 +177,93 @@ describe("diagnose(), of a workload", () => {
     ],
     ["that cannot be read", { kind: "failed", error: new Error("no") }, "See to deployment shop/api: no"],
     ["that is paused", { kind: "skipped", reason: "paused" }, undefined],
+    ["that its owner has paused", { kind: "skipped", reason: "paused by its label figwasp/paused" }, undefined],
+    [
+      "whose words cannot be read",
+      { kind: "failed", error: new Error('its label figwasp/paused is "yes", true or false is needed') },
+      'See to deployment shop/api: its label figwasp/paused is "yes", true or false is needed',
+    ],
   ];
   for (const [what, verdict, advice] of workloads) {
     it(`says what to do about one ${what}`, () => {
       const told = tell({ findings: [{ subject, verdict, containers: [] }] });
       assert.deepEqual([told.advice, told.isWell], [advice === undefined ? [] : [advice], advice === undefined]);
+      const mark = advice === undefined ? "--" : "NO";
+      const reason = verdict.kind === "failed" ? verdict.error.message : "reason" in verdict && verdict.reason;
+      assert.equal(told.found[1], `  ${mark}  deployment shop/api: ${verdict.kind}, ${reason}`);
     });
   }
 
-  it("gives the likely cause where a restart did not help", () => {
-    const verdict = { kind: "not converged", reason: "likely a mirror: set FIGWASP_CERTS_DIR" } as const;
-    const container = { name: "app", image, verdict: verdicts.outdated, podCount: 1 };
-    const { advice, isWell } = tell({ findings: [{ subject, verdict, containers: [container] }] });
-    assert.deepEqual([advice, isWell], [["See to deployment shop/api: likely a mirror: set FIGWASP_CERTS_DIR"], false]);
+  const whenIts = (
+    verdict: WorkloadVerdict,
+    container: ContainerVerdict = verdicts.outdated,
+    more: Partial<Finding> = {},
+  ) =>
+    tell({
+      findings: [{ subject, verdict, containers: [{ name: "app", image, verdict: container, podCount: 1 }], ...more }],
+    });
+
+  const tries: [string, string | undefined][] = [
+    ["next try after 2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"],
+    ["no further try", undefined],
+  ];
+  for (const [next, nextTryAt] of tries) {
+    it(`gives the likely cause where a restart did not help: ${next}`, () => {
+      const verdict = { kind: "not converged", reason: "likely a mirror: set FIGWASP_CERTS_DIR", try: 1 } as const;
+      const { found, advice, isWell } = whenIts({ ...verdict, ...(nextTryAt !== undefined && { nextTryAt }) });
+      assert.equal(found[2], `  NO  deployment shop/api: not converged, ${next}`);
+      assert.deepEqual(
+        [advice, isWell],
+        [["See to deployment shop/api: likely a mirror: set FIGWASP_CERTS_DIR"], false],
+      );
+    });
+  }
+
+  it("says what lifts that a restart was taken back", () => {
+    const { found, advice, isWell } = whenIts({
+      kind: "taken back",
+      reason: "app was restarted, and kubectl took that back",
+    });
+    assert.equal(found[2], "  NO  deployment shop/api: taken back, app was restarted, and kubectl took that back");
+    const leave = "kubectl label -n shop deployment/api figwasp/paused=true leaves it as it is";
+    const roll = "kubectl rollout restart -n shop deployment/api runs what its tag has, unless that is taken back too";
+    assert.deepEqual([advice, isWell], [[`See to deployment shop/api: ${leave}, ${roll}`], false]);
+  });
+
+  it("tells a container that would be restarted for the same digest again because of another", () => {
+    const outdated = { app: digestOf("a") };
+    const { found, advice, isWell } = whenIts({ kind: "restarted", outdated, note: {}, repeated: ["app"] });
+    const what = "container app of deployment shop/api: a restart for the same digest did not help before";
+    assert.deepEqual([found[2], advice, isWell], [`  NO  ${what}`, [`See to ${what}`], false]);
+  });
+
+  it("tells that the controller has given up, though every image is as it should be", () => {
+    const error = new Error("its new pods do not become available");
+    const { found, advice, isWell } = whenIts({ kind: "failed", error }, verdicts.current);
+    assert.equal(found[2], "  NO  deployment shop/api: failed, its new pods do not become available");
+    assert.deepEqual([advice, isWell], [["See to deployment shop/api: its new pods do not become available"], false]);
+  });
+
+  it("tells what is unknown of a workload and of none of its containers", () => {
+    const { found, advice, isWell } = whenIts({ kind: "unknown", reason: "the nodes may know one by either name" });
+    assert.equal(found[2], "  --  deployment shop/api: unknown, the nodes may know one by either name");
+    assert.deepEqual([advice, isWell], [[], true]);
+  });
+
+  it("tells that an undo cannot be remembered where no older revision is kept", () => {
+    const { found, advice, isWell } = whenIts({ kind: "current" }, verdicts.current, { keepsNoRevisions: true });
+    const why = "revisionHistoryLimit is 0, so that an undo of a restart cannot be remembered";
+    assert.equal(found[2], `  --  deployment shop/api: ${why}`);
+    assert.deepEqual([advice, isWell], [["Set revisionHistoryLimit of deployment shop/api to 1 or more"], true]);
+  });
+
+  it("never finds all well where a run would fail", () => {
+    const { found, advice, isWell } = tell({ exitCode: 1 });
+    assert.deepEqual(found.slice(-2), ["The run", "  NO  it would end with exit code 1"]);
+    assert.deepEqual([advice.length, isWell], [1, false]);
+    const { error } = verdicts.failed;
+    const failed: Finding = { subject, verdict: { kind: "failed", error }, containers: [] };
+    assert(!tell({ exitCode: 1, findings: [failed] }).found.includes("The run"), "a line says why already");
   });
 });
 

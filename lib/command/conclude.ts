@@ -25,7 +25,7 @@ export async function conclude(
     const { diagnose, gatherDiagnosis } = await import("./doctor.ts");
     const diagnosis = await gatherDiagnosis(run, findings);
     const notes = [...ownNotes(run), ...registry.remarks];
-    const { lines, isWell } = diagnose({ ...diagnosis, notes }, outside.terminal);
+    const { lines, isWell } = diagnose({ ...diagnosis, notes, exitCode }, outside.terminal);
     for (const line of lines) outside.log(line);
     return isWell ? 0 : 1;
   }

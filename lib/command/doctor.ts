@@ -7,10 +7,10 @@ import { isHttpError, statusOf } from "../errors.ts";
 import { describeQuota, isForNodes, type Quota } from "../registry/limits.ts";
 import type { Visit } from "../registry/registry.ts";
 import { printable } from "../text.ts";
-import { type ContainerFinding, describeReason, describeSubject, type Finding } from "../verdicts.ts";
+import { type ContainerFinding, describeSubject, type Finding, type Subject } from "../verdicts.ts";
 import type { RunContext } from "./context.ts";
 import { type OptionalRight, rightsOf, toRoleScope } from "./rbac.ts";
-import { describeContainer } from "./report.ts";
+import { describeContainer, describeImage, describeWorkload } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
 
 /** Everything that the doctor looks at. */
@@ -18,6 +18,8 @@ export interface Diagnosis {
   rights: { right: OptionalRight; isGranted: boolean }[];
   /** Of a dry run. */
   findings: Finding[];
+  /** With which a run would end that found this. */
+  exitCode: number;
   visits: Visit[];
   /** By host. */
   quotas: ReadonlyMap<string, Quota>;
@@ -33,8 +35,11 @@ interface Check {
   advice?: string | undefined;
 }
 
-/** Gathers what the doctor looks at, but for the notes of the run. */
-export async function gatherDiagnosis(run: RunContext, findings: Finding[]): Promise<Omit<Diagnosis, "notes">> {
+/** Gathers what the doctor looks at, but for what the run tells at its end. */
+export async function gatherDiagnosis(
+  run: RunContext,
+  findings: Finding[],
+): Promise<Omit<Diagnosis, "notes" | "exitCode">> {
   const { cluster, registry } = run;
   const wanted = rightsOf(toRoleScope(findings, run));
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
@@ -47,13 +52,15 @@ const maxSkewMs = 60_000; // token servers refuse tokens that seem too old or no
 
 /** Every check on a line, then what to do; and whether all is well. */
 export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: string[]; isWell: boolean } {
-  const parts: [string, Check[]][] = [
+  const looked: [string, Check[]][] = [
     ["Rights", diagnosis.rights.map(checkRight)],
     ["Images", checkFindings(diagnosis.findings)],
     ["Registries", [...diagnosis.visits.map(checkVisit), ...[...diagnosis.quotas].map(checkQuota)]],
     ["Clock", [checkClock(diagnosis.aheadMs)]],
     ["Beside it", diagnosis.notes.map((note) => ({ isWell: undefined, found: note }))],
   ];
+  const isExplained = diagnosis.exitCode === 0 || looked.some(([, part]) => part.some(isTrouble));
+  const parts = isExplained ? looked : [...looked, unexplained];
   const checks = parts.flatMap(([, part]) => part);
   const titled = (title: string, lines: string[]) => [paint(terminal, "bold", title), ...lines];
   const lines = parts.flatMap(([title, part]) => {
@@ -64,8 +71,24 @@ export function diagnose(diagnosis: Diagnosis, terminal?: Terminal): { lines: st
   const advice = [...new Set(checks.flatMap((check) => check.advice ?? []))];
   const steps = advice.map((what, index) => `  ${index + 1}. ${printable(what)}`);
   const end = steps.length > 0 ? titled("What to do", steps) : titled("All is well: there is nothing to do", []);
-  return { lines: [...lines, ...end], isWell: checks.every(({ isWell }) => isWell !== false) };
+  return { lines: [...lines, ...end], isWell: !checks.some(isTrouble) };
 }
+
+function isTrouble({ isWell }: Check): boolean {
+  return isWell === false;
+}
+
+// All is never well if a run would fail.
+const unexplained: [string, Check[]] = [
+  "The run",
+  [
+    {
+      isWell: false,
+      found: "it would end with exit code 1",
+      advice: "Run figwasp with --dry-run for the same workloads: its lines say why",
+    },
+  ],
+];
 
 function lineOf({ isWell, found }: Check, terminal: Terminal | undefined): string {
   const mark = isWell === undefined ? "--" : isWell ? paint(terminal, "green", "ok") : paint(terminal, "red", "NO");
@@ -91,39 +114,79 @@ function checkFindings(findings: Finding[]): Check[] {
   return [{ isWell: false, found: "no workload was found", advice }];
 }
 
-function checkFinding({ subject, verdict, containers }: Finding): Check[] {
+function checkFinding(finding: Finding): Check[] {
+  const { subject, verdict, containers, keepsNoRevisions } = finding;
   const name = describeSubject(subject);
-  const isAsContainersSay = verdict.kind === "current" || verdict.kind === "restarted";
-  if (containers.length === 0 && !isAsContainersSay) {
-    const found = `${name}: ${verdict.kind}, ${describeReason(verdict)}`;
-    if (verdict.kind !== "failed") return [{ isWell: undefined, found }];
-    const isMissing = statusOf(verdict.error.cause) === 404;
-    const advice = isMissing ? `Name what is there in place of ${name}` : `See to ${name}: ${describeReason(verdict)}`;
-    return [{ isWell: false, found, advice }];
-  }
   const checks = containers.map((container) => checkContainer(name, container));
-  if (verdict.kind !== "not converged") return checks;
-  const advice = `See to ${name}: ${verdict.reason}`;
-  return [...checks, { isWell: false, found: `${name}: not converged`, advice }];
+  // What holds for one of its containers is told with that container.
+  const isTold = containers.some((container) => container.verdict.kind === verdict.kind);
+  return [...checks, ...(isTold ? [] : checkVerdict(finding)), ...(keepsNoRevisions ? [checkHistory(name)] : [])];
+}
+
+/** What there is to say of a workload beside its containers. */
+function checkVerdict({ subject, verdict, containers }: Finding): Check[] {
+  const name = describeSubject(subject);
+  const found = `${name}: ${describeWorkload(verdict, true)}`;
+  switch (verdict.kind) {
+    case "current":
+      return [];
+    case "restarted":
+      return (verdict.repeated ?? []).map((container) => {
+        const what = `container ${container} of ${name}`;
+        const before = "a restart for the same digest did not help before";
+        return { isWell: false, found: `${what}: ${before}`, advice: `See to ${what}: ${before}` };
+      });
+    case "waiting":
+    case "unknown":
+    case "skipped":
+      return [{ isWell: undefined, found }];
+    case "failed": {
+      const isMissing = containers.length === 0 && statusOf(verdict.error.cause) === 404;
+      const advice = `See to ${name}: ${verdict.error.message}`;
+      return [{ isWell: false, found, advice: isMissing ? `Name what is there in place of ${name}` : advice }];
+    }
+    case "not converged": {
+      const next = verdict.nextTryAt === undefined ? "no further try" : `next try after ${verdict.nextTryAt}`;
+      return [{ isWell: false, found: `${name}: not converged, ${next}`, advice: `See to ${name}: ${verdict.reason}` }];
+    }
+    case "taken back":
+      return [{ isWell: false, found, advice: adviseTakenBack(subject) }];
+    default:
+      return verdict satisfies never;
+  }
+}
+
+function adviseTakenBack(subject: Subject): string {
+  const target = subject.kind === "list" ? subject.name : `-n ${subject.namespace} ${subject.kind}/${subject.name}`;
+  const leave = `kubectl label ${target} figwasp/paused=true leaves it as it is`;
+  const roll = `kubectl rollout restart ${target} runs what its tag has, unless that is taken back too`;
+  return `See to ${describeSubject(subject)}: ${leave}, ${roll}`;
+}
+
+function checkHistory(workload: string): Check {
+  const found = `${workload}: revisionHistoryLimit is 0, so that an undo of a restart cannot be remembered`;
+  return { isWell: undefined, found, advice: `Set revisionHistoryLimit of ${workload} to 1 or more` };
 }
 
 function checkContainer(workload: string, container: ContainerFinding): Check {
-  const { name, image, verdict } = container;
-  const found = `${workload}, container ${name} (${image}): ${describeContainer(container)}`;
+  const { name, image, asked = image, verdict } = container;
+  const found = `${workload}, container ${name} (${describeImage(container)}): ${describeContainer(container)}`;
   const adviseTo = (what: string): Check => {
     return { isWell: false, found, advice: `See to container ${name} of ${workload}: ${what}` };
   };
   switch (verdict.kind) {
     case "current":
-    case "outdated":
       return { isWell: true, found };
+    case "outdated":
+      return verdict.failure ? adviseTo(adviseLookup(asked, verdict.failure)) : { isWell: true, found };
     case "unknown":
       return { isWell: undefined, found };
     case "skipped":
-      // A pinned image is as its owner wants it. A pull policy that does not pull does not fit a mutable tag.
-      return image.includes("@") ? { isWell: undefined, found } : adviseTo("set its imagePullPolicy to Always");
+      // A pull policy that does not pull does not fit a mutable tag. What else is skipped is as its owner wants it.
+      if (verdict.reason.startsWith("imagePullPolicy is ")) return adviseTo("set its imagePullPolicy to Always");
+      return { isWell: undefined, found };
     case "failed":
-      return adviseTo(adviseLookup(image, verdict.error));
+      return adviseTo(adviseLookup(asked, verdict.error));
     default:
       return verdict satisfies never;
   }
