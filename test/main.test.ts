@@ -882,6 +882,19 @@ describe("main()", () => {
     assert(lines.includes(`deployments in shop: failed, ${reason}`));
   });
 
+  it("ends with 2 where the API server cannot read the selector, and judges nothing", async () => {
+    const refuse = () => {
+      throw new HttpError(400, "GET /apis/apps/v1/… returned 400: unable to parse requirement");
+    };
+    const listed = { deployment: refuse, statefulset: refuse, daemonset: refuse };
+    const { code, lines, errors } = await run({ listed, argv: ["-l", "a=b=c"], env: {} });
+    const given = '--selector (FIGWASP_TARGET_SELECTOR) "a=b=c"';
+    const answer = "GET /apis/apps/v1/… returned 400: unable to parse requirement";
+    assert.deepEqual([code, lines, errors], [2, [], [`figwasp: Cannot use ${given}: ${answer}`]]);
+    for (const argv of [[], ["--all"]])
+      assert.equal((await run({ listed, argv, env: {} })).code, 1, "it is no mistake of the user");
+  });
+
   it("looks at four workloads at once, and not five", async (t) => {
     let underWay = 0;
     let most = 0;

@@ -1,6 +1,7 @@
 /**
  * Settings: the command line and the environment. One table holds the flags, which are spelled as kubectl spells them,
- * a variable for each, and their help. A setting that cannot be used is a ConfigError before any request is sent.
+ * a variable for each, and their help. A setting that cannot be used is a ConfigError before any request is sent; a
+ * selector is read by the API server alone.
  */
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { closest, distance } from "fastest-levenshtein";
@@ -54,12 +55,15 @@ export type Output = (typeof outputs)[number];
 /** `unset` is the default, as a user would write it. */
 type Setting = { variable: string; about: string; short?: string; unset?: string; isSwitch?: true };
 
+/** Selects by the label of figwasp v2. */
+export const defaultSelector = "figwasp/target=true";
+
 const settings = {
   names: { variable: "FIGWASP_TARGET_DEPLOYMENT", about: "which: a Deployment's NAME, KIND/NAME, several by commas" },
   selector: {
     variable: "FIGWASP_TARGET_SELECTOR",
     short: "l",
-    unset: "figwasp/target=true",
+    unset: defaultSelector,
     about: "which: by labels",
   },
   all: { variable: "FIGWASP_TARGET_ALL", isSwitch: true, about: "which: every one" },
