@@ -11,34 +11,39 @@
  *   What a fresh pod would run   the digest that the tag resolves to now: one HEAD for each image and run
  *   What a difference means      other content, or the same images under another digest
  *   The judge                    from these facts to the verdict of a container and of its workload
- *   The action and its note      one PATCH of two pod-template annotations
+ *   The memory                   whether the note of an earlier restart speaks against another one
+ *   The action                   one PATCH of two pod-template annotations
  *   The run                      select, judge, restart, wait, report
  *
  * The judge takes plain data and returns plain data. How servers are asked and how findings are printed stands in
  * lib/ (docs/architecture.md). figwasp keeps no state: what it did stands in the pod template.
  */
 import { mapConcurrently } from "./lib/calls.ts";
-import { announce, noteImageVolumes } from "./lib/command/announce.ts";
+import { announce, noteImageVolumes, noteLostWords } from "./lib/command/announce.ts";
 import { conclude } from "./lib/command/conclude.ts";
 import { type Env, readConfig } from "./lib/command/config.ts";
 import { prepare, type RunContext } from "./lib/command/context.ts";
 import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
-import { describeStuck, describeUnclear } from "./lib/command/reasons.ts";
+import { type Marks, type Note, noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
+import { describeForeignPin, describeGuess, describePaused, describeStuck } from "./lib/command/reasons.ts";
+import { describeTakenBack, describeUnclear, describeUntoldHost } from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
-import { waitForRollout } from "./lib/command/wait.ts";
+import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
+import { readWords } from "./lib/command/words.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
 import { ConfigError, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
-import { nameOf, type Pod, type Workload } from "./lib/kubernetes/objects.ts";
+import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/kubernetes/objects.ts";
+import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { parseReference } from "./lib/registry/reference.ts";
+import { isShortName, nameOf as repositoryOf, parseReference, type Reference } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
-import { messageOf, parseObject, quote } from "./lib/text.ts";
-import { describeReason, describeSubject, failedFinding } from "./lib/verdicts.ts";
-import type { ContainerFinding, ContainerVerdict, Finding, OutdatedContainer } from "./lib/verdicts.ts";
-import type { Restarted, WorkloadVerdict } from "./lib/verdicts.ts";
+import { messageOf, quote, toTime } from "./lib/text.ts";
+import { describeSubject, failedFinding } from "./lib/verdicts.ts";
+import type { ContainerFinding, ContainerVerdict, Finding, NoteEntry } from "./lib/verdicts.ts";
+import type { OutdatedContainer, WorkloadVerdict } from "./lib/verdicts.ts";
 
 export { matchingKeys } from "./lib/credentials/keys.ts";
 export { parseChallenges } from "./lib/registry/challenge.ts";
@@ -50,8 +55,8 @@ export type * from "./lib/verdicts.ts";
 
 /** The exit code that each verdict of a workload asks for; the run ends with the highest of all. */
 export const exitCodes: Record<WorkloadVerdict["kind"], 0 | 1> = {
-  restarted: 0, // 1 if a lookup failed for a container of it all the same: see exitCodeOf
-  "taken back": 1, // somebody undid the restart: no second one, until the tag moves or somebody restarts it
+  restarted: 0, // 1 where another container failed, or was restarted for its digest before: see exitCodeOf
+  "taken back": 1, // somebody undid the restart for this very digest, and decides what is next
   "not converged": 1, // a restart for this very digest did not help: somebody has to look
   failed: 1, // a lookup or the restart: refused, changed too often meanwhile, or its note taken out again
   waiting: 0, // the next run looks again
@@ -61,9 +66,9 @@ export const exitCodes: Record<WorkloadVerdict["kind"], 0 | 1> = {
 };
 
 // --- What runs ---
-// The pods of the newest template tell which digests run, in containers, init containers and sidecars. The tag comes
-// from the pod template alone: imageID carries no tag, and may carry another repository's name
-// (kubernetes/kubernetes#95385).
+// The pods of the newest template tell which digests run, in containers, init containers and sidecars. imageID carries
+// no tag, and may carry another repository's name (kubernetes/kubernetes#95385): what is asked about stands in the
+// pods' spec.
 
 /** The pods of the newest pod template, from the objects that the workload owns; none before the controller has made
  *  them.
@@ -109,16 +114,52 @@ export function runningDigest(imageID: string): Running {
   return { kind: "digest", digest: `sha256:${hex}`, isImageId };
 }
 
-const restartedForKey = "figwasp/restarted-for";
+// --- What a fresh pod would run ---
+// Admission may write another image into the pods than their template names, so the pods tell which tag to ask about.
 
-/** figwasp's note of its last restart, from the annotations of a pod or of a pod template: by container name, the
- *  digest that the container was restarted for. Anything that figwasp did not write counts as no note. */
-export function restartedFor(annotations: Record<string, string>): Record<string, unknown> {
-  const note = annotations[restartedForKey];
-  return (note === undefined ? undefined : parseObject(note)) ?? {};
+/** What a registry is asked about the container of a pod.
+ *  - image: about this one. `isPinned`: admission has put the tag's digest into the pod, so that any other digest is
+ *    pulled, whatever the pull policy says. `isGuess`: only the node knows which registry it means.
+ *  - nothing: no registry can tell what a fresh pod would run. */
+export type Asked =
+  { kind: "image"; image: string; isPinned: boolean; isGuess: boolean } | { kind: "nothing"; reason: string };
+
+/** What to ask about a pod's container, whose template names `template`. The first rule that applies decides:
+ *  1. pinned by digest in the template's repository, as policy controllers do: the template's tag, which the admission
+ *     of a fresh pod would resolve;
+ *  2. pinned in another repository, as by OpenShift's lookup: nothing;
+ *  3. a short name that CRI-O took from another host than docker.io, as its imageID tells: its tag there;
+ *  4. otherwise, also for image swappers and injectors: the pod's own image. */
+export function imageToAsk(template: string, { image, imageID, runtime }: PodContainer): Asked {
+  const plain = { kind: "image", image, isPinned: false, isGuess: false } as const;
+  const [own, named] = [tryParse(image), tryParse(template)];
+  if (!own) return plain;
+  if (own.digest !== undefined) {
+    if (named && repositoryOf(named) === repositoryOf(own)) return { ...plain, image: template, isPinned: true };
+    return { kind: "nothing", reason: describeForeignPin(repositoryOf(own)) };
+  }
+  if (runtime === "cri-o" && isShortName(image)) {
+    const [, repository] = /^(?:[a-z-]+:\/\/)?(.+)@/.exec(imageID) ?? [];
+    if (repository === undefined) return { kind: "nothing", reason: describeUntoldHost(image) };
+    if (tryParse(repository)?.registry !== "docker.io") {
+      return { ...plain, image: `${repository}:${own.tag}`, isGuess: true };
+    }
+  }
+  return named && isSameImage(own, named) ? { ...plain, image: template } : plain;
 }
 
-// --- What a fresh pod would run ---
+function tryParse(image: string): Reference | undefined {
+  try {
+    return parseReference(image);
+  } catch {
+    return undefined; // the lookup will tell
+  }
+}
+
+function isSameImage(one: Reference, other: Reference): boolean {
+  return repositoryOf(one) === repositoryOf(other) && one.tag === other.tag;
+}
+
 // A fresh pod pulls what the tag points to now. One HEAD resolves it, once for each image and run. A GET follows if the
 // HEAD was answered with 403, 404 or 405 or without a digest, and to explain a difference (repository.ts).
 // A lookup fails if the registry did not answer with a digest in the end: no connection, no answer within the deadline,
@@ -157,16 +198,18 @@ async function resolveTag(registry: Registry, image: string, keyring: Keyring) {
  *  - equivalent: another digest, and the tag has every image of it;
  *  - partial: other content, and the tag has some of its images;
  *  - other: other content;
+ *  - unreadable: other content as far as can be told, since its manifest cannot be read;
  *  - absent: other content, and the repository no longer has it;
  *  - incomparable: an image ID, and the configs of the tag's images could not be read;
  *  - failed: the registry did not answer about it. */
 export type Meaning =
-  { kind: "same" | "equivalent" | "partial" | "other" | "absent" | "incomparable" } | { kind: "failed"; error: Error };
+  | { kind: "same" | "equivalent" | "partial" | "other" | "unreadable" | "absent" | "incomparable" }
+  | { kind: "failed"; error: Error };
 
-/** Resolves the tag of an image, and compares the running digests with it. `restartedFor` are the digests that figwasp
+/** Resolves the tag of an image, and compares the running digests with it. `restartedFor` is the digest that figwasp
  *  has restarted the container for. Never throws. */
 export async function lookUp(registry: Registry, image: string, options: LookupOptions): Promise<Lookup> {
-  const { running, restartedFor: actedOn = new Set(), keyring } = options;
+  const { running, restartedFor, keyring } = options;
   const toError = (cause: unknown): Error => {
     if (cause instanceof SyntaxError) return cause; // of parseReference
     const message = messageOf(cause) + describeMissingCredential(cause, parseReference(image), keyring);
@@ -175,7 +218,7 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
   try {
     const { digest, repository } = await resolveTag(registry, image, keyring);
     const read: ReadManifest = (wanted) => repository.manifest(wanted);
-    const meanings = await explain(digest, running, { read, wasActedOn: actedOn.has(digest), toError });
+    const meanings = await explain(digest, running, { read, wasActedOn: digest === restartedFor, toError });
     return { kind: "resolved", digest, meanings, credential: repository.credential };
   } catch (cause) {
     const error = toError(cause);
@@ -183,7 +226,7 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
   }
 }
 
-type LookupOptions = { running: Running[]; restartedFor?: ReadonlySet<unknown>; keyring: Keyring };
+type LookupOptions = { running: Running[]; restartedFor?: Digest | undefined; keyring: Keyring };
 /** Reads a manifest; undefined if the repository does not have it. */
 type ReadManifest = (digest: Digest) => Promise<Manifest | undefined>;
 /** `wasActedOn`: figwasp has restarted the container for the tag's digest before. */
@@ -230,23 +273,24 @@ async function compare(
   try {
     // An image ID can be the digest of a manifest, too.
     const old = await readOld(digest, read);
+    if (old === "unreadable") return { kind: isImageId && !configs ? "incomparable" : "unreadable" };
     if (old && (await hasEveryImage(tag, old, read))) return { kind: "equivalent" };
     if (isImageId && !configs) return { kind: "incomparable" };
     if (!old) return { kind: isImageId ? "other" : "absent" };
     return { kind: (await hasSomeImage(tag, old, { read, wasActedOn })) ? "partial" : "other" };
   } catch (cause) {
     if (cause instanceof UnreadableManifest) throw cause; // of the tag: nothing can be compared with it
-    // The trouble with one digest says nothing about another one. About an image ID the configs have already told.
-    return isImageId && configs ? { kind: "other" } : { kind: "failed", error: toError(cause) };
+    // The trouble with one digest says nothing about another one.
+    return { kind: "failed", error: toError(cause) };
   }
 }
 
-// If the running manifest can no longer be read, treat it as one whose images the tag does not have.
-async function readOld(digest: Digest, read: ReadManifest): Promise<Manifest | undefined> {
+// Of what runs, or of an image of it: that it cannot be read says nothing about the tag.
+async function readOld(digest: Digest, read: ReadManifest): Promise<Manifest | undefined | "unreadable"> {
   try {
     return await read(digest);
   } catch (error) {
-    if (error instanceof UnreadableManifest) return { digest, children: [], config: undefined, annotations: undefined };
+    if (error instanceof UnreadableManifest) return "unreadable";
     throw error;
   }
 }
@@ -258,8 +302,8 @@ async function hasEveryImage(tag: Manifest, old: Manifest, read: ReadManifest): 
   return images.length > 0;
 }
 
-// Partial matters only after a restart did not help (judgeWorkload, rule 8). Before one, equal manifests tell enough,
-// and the configs of the further platforms are not read.
+// Partial matters only after a restart did not help (recall). Before one, equal manifests tell enough, and the configs
+// of the further platforms are not read.
 async function hasSomeImage(tag: Manifest, old: Manifest, { read, wasActedOn }: Omit<ExplainOptions, "toError">) {
   const digests = new Set(imagesOf(tag).map(({ digest }) => digest));
   if (imagesOf(old).some(({ digest }) => digests.has(digest))) return true;
@@ -278,7 +322,8 @@ async function hasImage(
     ({ platform }) => !platform || !image.platform || platform === image.platform,
   );
   if (candidates.some(({ digest }) => digest === image.digest)) return true;
-  const config = (await readOld(image.digest, read))?.config;
+  const old = await readOld(image.digest, read);
+  const config = old === "unreadable" ? undefined : old?.config;
   const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest))?.config));
   return config !== undefined && configs.includes(config);
 }
@@ -290,14 +335,20 @@ async function hasImage(
 export interface ContainerFacts {
   /** As the pod template names it. */
   image: string;
-  /** The container in each pod that counts and has it. */
-  pods: { pod: string; pullPolicy: string; running: Running }[];
-  /** Absent if no registry was asked, because the answer could not matter. */
-  lookup?: Lookup;
+  /** The container in each pod that counts and has it. `asked`: the template's image if absent. */
+  pods: { pod: string; pullPolicy: string; running: Running; asked?: Asked }[];
+  /** What a fresh pod would be asked about, which is as for the youngest pod; the template's image if absent. */
+  fresh?: Asked;
+  /** What the registry says of that image. Absent if it was not asked, because the answer could not matter. */
+  lookup?: Lookup | undefined;
+  /** What it says of the images that older pods name instead, by image. */
+  otherLookups?: ReadonlyMap<string, Lookup>;
+  /** Why it is not looked at: its owner names other containers, or it is not in the template. */
+  exclusion?: string | undefined;
 }
 
 /** The verdict of a container, from all pods that count. The first rule that applies decides:
- *  1. skipped: the template pins a digest, or no pod would pull again because no pull policy is Always;
+ *  1. skipped: not looked at; the template pins a digest; or no pod would pull again because no pull policy is Always;
  *  2. outdated: a pod runs other content, whatever is unknown about other pods;
  *  3. failed: the registry did not answer about the tag, or about a running digest;
  *  4. unknown: a pod does not tell what it runs, that cannot be compared, or no pod has the container;
@@ -306,8 +357,7 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const skipReason = reasonToSkip(facts);
   if (skipReason !== undefined) return skipped(skipReason);
 
-  const pulling = facts.pods.filter(({ pullPolicy }) => pullPolicy === "Always");
-  const verdicts = pulling.map(({ pod, running }) => judgeRunning(pod, running, facts.lookup));
+  const verdicts = facts.pods.filter(wouldPull).map((pod) => judgePod(pod, facts));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
   const failed = verdicts.find((verdict) => verdict.kind === "failed");
   const first = outdated.find(({ isPartial }) => !isPartial) ?? outdated[0];
@@ -319,32 +369,62 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
 }
 
 /** Why a restart would not change what the container runs, whatever the registry says; undefined if it could. */
-function reasonToSkip({ image, pods }: ContainerFacts): string | undefined {
+function reasonToSkip({ image, pods, exclusion }: ContainerFacts): string | undefined {
+  if (exclusion !== undefined) return exclusion;
   if (image.includes("@")) return "pinned by digest";
   const [first] = pods;
-  if (!first || pods.some(({ pullPolicy }) => pullPolicy === "Always")) return undefined;
+  if (!first || pods.some(wouldPull)) return undefined;
   return `imagePullPolicy is ${first.pullPolicy}, so that a restart would not pull: set it to Always`;
 }
 
-function judgeRunning(pod: string, running: Running, lookup: Lookup | undefined): ContainerVerdict {
+function wouldPull({ pullPolicy, asked }: ContainerFacts["pods"][number]): boolean {
+  return pullPolicy === "Always" || (asked?.kind === "image" && asked.isPinned);
+}
+
+// A pod is current if it runs what a fresh pod would, or what its own image has: where admission has changed its mind
+// since, the older pods are not restarted for that. They are outdated only if neither is so.
+function judgePod({ pod, running, asked }: ContainerFacts["pods"][number], facts: ContainerFacts): ContainerVerdict {
+  const template: Asked = { kind: "image", image: facts.image, isPinned: false, isGuess: false };
+  const { fresh = template, lookup, otherLookups } = facts;
+  const own = asked ?? fresh;
+  const byFresh = judgeRunning({ pod, running }, fresh, lookup);
+  const isAsFresh = own.kind === "image" && fresh.kind === "image" && own.image === fresh.image;
+  if (byFresh.kind === "current" || running.kind === "unreadable" || isAsFresh) return byFresh;
+  const byOwn = judgeRunning({ pod, running }, own, own.kind === "image" ? otherLookups?.get(own.image) : undefined);
+  return byOwn.kind === "outdated" ? byFresh : byOwn;
+}
+
+function judgeRunning(
+  { pod, running }: Pick<ContainerFacts["pods"][number], "pod" | "running">,
+  asked: Asked,
+  lookup: Lookup | undefined,
+): ContainerVerdict {
   const unknown = (reason: string) => ({ kind: "unknown", reason: `pod ${pod}: ${reason}` }) as const;
   if (running.kind === "unreadable") return unknown(running.reason);
+  if (asked.kind === "nothing") return unknown(asked.reason);
+  const meaning = lookup?.kind === "resolved" ? lookup.meanings.get(running.digest) : undefined;
+  const isElsewhere = meaning?.kind === "absent" || (lookup?.kind === "failed" && statusOf(lookup.error.cause) === 404);
+  if (asked.isGuess && isElsewhere) return unknown(describeGuess(asked.image));
   if (lookup?.kind === "failed") return lookup;
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
-  const meaning = lookup?.meanings.get(running.digest);
   if (!lookup || !meaning) return unknown("the registry was not asked");
   if (meaning.kind === "failed") return meaning;
   if (meaning.kind === "incomparable") return unknown("its image ID cannot be compared");
   const isEquivalent = meaning.kind === "equivalent";
   if (meaning.kind === "same" || isEquivalent) return { kind: "current", resolved: lookup.digest, isEquivalent };
-  const flags = { isAbsent: meaning.kind === "absent", isPartial: meaning.kind === "partial" };
-  return { kind: "outdated", running: running.digest, resolved: lookup.digest, pods: [pod], ...flags };
+  const { digest } = running;
+  const isPartial = meaning.kind === "partial" || meaning.kind === "unreadable";
+  const flags = { isAbsent: meaning.kind === "absent", isPartial, unclear: isPartial ? [digest] : [] };
+  const { image } = asked;
+  return { kind: "outdated", image, running: digest, resolved: lookup.digest, pods: [pod], ...flags };
 }
 
 // The first is the one to name: a digest that shares no image with the tag is surely outdated.
 function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): OutdatedContainer {
   const others = new Set(all.map(({ running }) => running).filter((running) => running !== first.running));
-  return { ...first, ...(others.size > 0 && { alsoRunning: [...others] }), pods: all.flatMap(({ pods }) => pods) };
+  const unclear = [...new Set(all.flatMap((each) => each.unclear))];
+  const pods = all.flatMap((each) => each.pods);
+  return { ...first, ...(others.size > 0 && { alsoRunning: [...others] }), pods, unclear };
 }
 
 /** The verdict of a workload that follows from the object alone (rules 1 to 3 of judgeWorkload); undefined if its pods
@@ -369,105 +449,235 @@ export interface WorkloadFacts {
   pods: Pod[];
   /** By name. */
   containers: Map<string, ContainerVerdict>;
+  /** By the API server's clock. */
   now: Date;
-  /** Undefined: a restart that did not help is never tried again for the same digest. */
+  /** The pause after a restart that did not help. Undefined: one that grows from an hour to a day; Infinity: no further
+   *  try. */
   retryIntervalMs: number | undefined;
-  /** The annotation by which the pods tell when they were restarted. */
-  restartAnnotation?: string;
+  template: Marks;
+  /** Who has written the pod template, the latest first. */
+  managers: FieldManager[];
+  /** The newest first; they matter only where a container is outdated. */
+  revisions: MarkedRevision[];
 }
 
+type MarkedRevision = Revision & Marks;
+
 /** The verdict of a workload. The first rule that applies decides; in brackets the exit code.
- *   1. skipped [0]: paused, or its update strategy is OnDelete;
+ *   1. skipped [0]: paused, by Kubernetes or by its owner's label, or its update strategy is OnDelete;
  *   2. waiting [0]: its controller has not seen the newest template;
  *   3. skipped [0]: no pod is wanted, or a partition keeps all pods of a StatefulSet from being replaced;
  *   4. waiting [0]: no pod of the newest template has started;
- *   5. restarted [0]: a container is outdated and was not restarted for this digest before, or one of rule 6 is due for
- *      another try. This asks for the restart, with all outdated containers in its note, since it is for each of them;
- *   6. not converged [1]: a container is outdated although its pods were made by a restart for this very digest, and
- *      the tag has none of their images. Due again once the retry interval has passed; with none set, never;
- *   7. failed [1]: a lookup failed;
- *   8. unknown [0]: as 6, but the tag has some of their images. containerd groups names by config digest, so a node
- *      that pulled index I2 beside index I1 with the same image may go on reporting I1. Never due again;
- *   9. unknown [0]: a container is unknown;
- *  10. current [0]: a container is current, and the others are skipped; reported as "nothing to do";
- *  11. skipped [0]: all containers are skipped. */
+ *   5. restarted [0]: a container is outdated, and what figwasp remembers does not speak against it (recall). All
+ *      outdated containers go into the note, since the rollout tries each of them;
+ *   6. taken back [1]: somebody undid the restart for this very digest;
+ *   7. not converged [1]: the restart for this very digest made the pods, and they run what ran before. Due again once
+ *      the pause has passed;
+ *   8. failed [1]: a lookup failed;
+ *   9. unknown [0]: as 7, but all that they run could not be read, or the tag has some of its images. containerd groups
+ *      names by config digest, so a node that pulled index I2 beside index I1 with the same image may go on reporting
+ *      I1. Never due again;
+ *  10. unknown [0]: a container is unknown;
+ *  11. current [0]: a container is current, and the others are skipped; reported as "nothing to do";
+ *  12. skipped [0]: all containers are skipped. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
-  const { pods, containers, now, retryIntervalMs } = facts;
-  const { restartAnnotation = "kubectl.kubernetes.io/restartedAt" } = facts;
-  const hasStarted = pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
+  const hasStarted = facts.pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
   if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
-  const all = Array.from(containers, ([name, verdict]) => ({ name, ...verdict }));
+  const all = Array.from(facts.containers, ([name, verdict]) => ({ name, ...verdict }));
   const outdated = all.filter((container) => container.kind === "outdated");
-  const triedBefore = outdated.filter((container) => wasRestartedFor(container, pods));
-  const stuck = triedBefore.find(({ isPartial }) => !isPartial);
-  const restartTimes = pods.map(({ annotations }) => annotations[restartAnnotation]);
-  // A pod that does not tell when it was restarted holds the next try back: no comparison with NaN is true.
-  const pauseMs = retryIntervalMs ?? Infinity;
-  const isRetryDue = restartTimes.every((time = "") => now.getTime() - Date.parse(time) >= pauseMs);
-  if (outdated.length > triedBefore.length || (stuck && isRetryDue)) {
+  const recalled = outdated.map((container) => ({ container, ...recall(container, facts) }));
+  const isDue = (memory: Memory) => memory.kind === "stuck" && memory.nextTryMs <= facts.now.getTime();
+  const cause = recalled.find(({ kind }) => kind === "nothing") ?? recalled.find(isDue);
+  if (cause) {
+    const note = noteOf(recalled, facts);
+    const others = recalled.filter((each) => each !== cause).map(({ container }) => container.name);
+    const repeated = others.filter((name) => (note[name]?.try ?? 1) > 1);
     const digests = outdated.map(({ name, resolved }): [string, Digest] => [name, resolved]);
-    return { kind: "restarted", outdated: Object.fromEntries(digests) };
+    return { kind: "restarted", outdated: Object.fromEntries(digests), note, repeated };
   }
+  const takenBack = recalled.find((memory) => memory.kind === "taken back");
+  if (takenBack) return { kind: "taken back", reason: describeTakenBack(takenBack, facts.managers) };
+  const stuck = recalled.find((memory) => memory.kind === "stuck");
   if (stuck) {
-    const restartedAt = restartTimes.find((time) => time !== undefined);
-    return { kind: "not converged", reason: describeStuck(stuck, { restartedAt, retryIntervalMs }) };
+    const { nextTryMs, entry } = stuck;
+    const nextTryAt = Number.isFinite(nextTryMs) ? toTime(new Date(nextTryMs)) : undefined;
+    const reason = describeStuck(stuck.container, { restartedAt: stuck.at, nextTryAt });
+    return { kind: "not converged", reason, try: entry.try, ...(nextTryAt !== undefined && { nextTryAt }) };
   }
 
   const namesOf = (kind: ContainerVerdict["kind"]) =>
     all.filter((verdict) => verdict.kind === kind).map(({ name }) => name);
   const [failed, unknown, current] = [namesOf("failed"), namesOf("unknown"), namesOf("current")];
   if (failed.length > 0) return { kind: "failed", error: new Error(`no answer for ${failed.join(", ")}`) };
-  const [partial] = triedBefore; // all that are left of them, since none is stuck
-  if (partial) return { kind: "unknown", reason: describeUnclear(partial) };
+  const [unclear] = recalled; // all that are left
+  if (unclear) return { kind: "unknown", reason: describeUnclear(unclear.container) };
   if (unknown.length > 0) return { kind: "unknown", reason: `cannot tell for ${unknown.join(", ")}` };
   if (current.length > 0) return { kind: "current" };
   return skipped("no container whose image a restart could change");
 }
 
-// Whether figwasp's restart for this very digest made each of its outdated pods.
-function wasRestartedFor({ name, resolved, pods: names }: OutdatedContainer & { name: string }, pods: Pod[]): boolean {
-  const outdatedPods = pods.filter((pod) => names.includes(pod.name));
-  return outdatedPods.every(({ annotations }) => restartedFor(annotations)[name] === resolved);
-}
-
 /** The exit code that a finding asks for: that of its verdict, and 1 if a lookup failed for a container, whatever
- *  became of the others. */
+ *  became of the others, or if a container that an earlier restart did not help takes part in one for another. */
 export function exitCodeOf({ verdict, containers }: Finding): 0 | 1 {
   const verdicts = containers.map((container) => container.verdict);
   const hasFailure = verdicts.some((each) => each.kind === "failed" || (each.kind === "outdated" && each.failure));
-  return hasFailure ? 1 : exitCodes[verdict.kind];
+  const isRepeated = verdict.kind === "restarted" && (verdict.repeated ?? []).length > 0;
+  return hasFailure || isRepeated ? 1 : exitCodes[verdict.kind];
 }
 
-// --- The action and its note ---
-// What `kubectl rollout restart` writes, and beside it what the restart was for. Annotations of the template reach the
-// pods, so each pod tells which restart made it. The note does not prevent a restart; it lets the next run see that the
-// restart for this digest did not help.
+// --- The memory ---
+// The note in the pod template tells what the last restart was for. It does not prevent a restart: it speaks against
+// one only where this very restart is known not to have helped, or was undone.
+
+/** What figwasp remembers of an outdated container. `entry` is what its next note goes on from.
+ *  - nothing: nothing speaks against a restart;
+ *  - taken back: somebody undid the restart for this digest, which had made this revision;
+ *  - unclear: the restart did not help, and the pods' own image may be one that the tag still has;
+ *  - stuck: the restart did not help. The next try is due at `nextTryMs`; never if that is Infinity or NaN. */
+export type Memory =
+  | { kind: "nothing"; entry: NoteEntry | undefined }
+  | { kind: "taken back"; entry: NoteEntry; at: string; revision: number }
+  | { kind: "unclear"; entry: NoteEntry }
+  | { kind: "stuck"; entry: NoteEntry; at: string; nextTryMs: number };
+
+type NamedOutdated = OutdatedContainer & { name: string };
+
+/** Whether a note speaks against restarting a container. The note of the template does if all of this holds:
+ *  1. it is about the image that is asked about, and
+ *  2. about the digest that the tag has;
+ *  3. nobody has restarted the workload since: the template has no restartedAt of somebody else's;
+ *  4. that restart made the newest revision. It did not if an older one has the same note, if the template went back to
+ *     the newest or, where no older one is left, if the newest was made more than a minute apart;
+ *  5. every outdated digest ran before that restart too, or before an earlier one for the same digest.
+ *  If the revision before the newest has such a note, and the template does not have that restart whole any more (the
+ *  note or its restartedAt is missing, or an older note is there), the restart was taken back if the template went back
+ *  to an older revision; otherwise something takes annotations out, and that note counts as the template's own. */
+export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
+  const { template, revisions } = facts;
+  const [newest, before] = revisions;
+  const isLost = before?.note && entryAbout(container, before.note) && !isWhole(before.note, template);
+  const lost = isLost ? before.note : undefined;
+  const note = lost ?? template.note;
+  const entry = note && entryAbout(container, note);
+  if (!note || !entry) return { kind: "nothing", entry };
+  const { at } = note;
+  if (newest && before && lost && hasGoneBack(newest, before, template))
+    return recallUndone(container, entry, { at, facts });
+
+  const digests = digestsOf(container);
+  const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(at, revisions));
+  const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
+  if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
+  const isUnclear = container.isPartial || digests.every((digest) => entry.unclear.includes(digest));
+  if (isUnclear) return { kind: "unclear", entry };
+  const pauseMs = facts.retryIntervalMs ?? (note.isOlderForm ? Infinity : growingPauseMs(entry.try));
+  return { kind: "stuck", entry, at, nextTryMs: Date.parse(at) + pauseMs };
+}
+
+function growingPauseMs(tries: number): number {
+  const hourMs = 3_600_000;
+  return Math.min(hourMs * 2 ** (tries - 1), 24 * hourMs);
+}
+
+function digestsOf({ running, alsoRunning = [] }: OutdatedContainer): Digest[] {
+  return [running, ...alsoRunning];
+}
+
+// Rules 1 and 2.
+function entryAbout({ name, image, resolved }: NamedOutdated, note: Note): NoteEntry | undefined {
+  const entry = note.containers[name];
+  if (entry?.wanted !== resolved) return undefined;
+  const [then, now] = [tryParse(entry.image), tryParse(image)];
+  return note.isOlderForm || (then && now && isSameImage(then, now)) ? entry : undefined;
+}
+
+function isWhole({ at }: Note, template: Marks): boolean {
+  const isNewer = template.note !== undefined && Date.parse(template.note.at) > Date.parse(at);
+  return isNewer || (template.note?.at === at && template.restartedAt === at);
+}
+
+// Of two revisions of one second, nothing of the restart is left in the template that went back.
+function hasGoneBack(newest: Revision, before: MarkedRevision, { note, restartedAt }: Marks): boolean {
+  const isOfOneSecond = newest.createdAtMs === before.createdAtMs;
+  return newest.isReused || (isOfOneSecond && ![note?.at, restartedAt].includes(before.note?.at));
+}
+
+// Taken back, until the tag has another digest or a newer revision is made. Pods that were all made after the undone
+// revision, and yet run something else, were given that by the tag, which has come to this digest again since. A stale
+// mirror looks the same, so that this is believed once.
+function recallUndone(
+  container: NamedOutdated,
+  entry: NoteEntry,
+  { at, facts }: { at: string; facts: WorkloadFacts },
+): Memory {
+  const [, before] = facts.revisions;
+  const outdated = facts.pods.filter(({ name }) => container.pods.includes(name));
+  const isTagBack = outdated.length > 0 && outdated.every((pod) => pod.createdAtMs > (before?.createdAtMs ?? Infinity));
+  if (isTagBack && entry.try === 1) return { kind: "nothing", entry };
+  return { kind: "taken back", entry, at, revision: before?.number ?? 0 };
+}
+
+// Rule 3. A restartedAt that an older revision without this note has was put back, and is nobody's restart.
+function isRestartedSince(at: string, { template: { restartedAt }, revisions }: WorkloadFacts): boolean {
+  if (restartedAt === undefined || restartedAt === at) return false;
+  return !revisions.slice(1).some((older) => older.restartedAt === restartedAt && older.note?.at !== at);
+}
+
+// Rule 4.
+function hasMadeTheNewest(at: string, [newest, ...older]: MarkedRevision[]): boolean {
+  if (!newest) return true;
+  if (newest.isReused || older.some(({ note }) => note?.at === at)) return false;
+  return older.length > 0 || Math.abs(newest.createdAtMs - Date.parse(at)) <= 60_000;
+}
+
+const maxRan = 16;
+
+/** What the note of a restart says: of each outdated container, since the rollout tries them all; and what the note
+ *  before said of those that could not be judged now. */
+function noteOf(
+  recalled: { container: NamedOutdated; entry: NoteEntry | undefined }[],
+  { template: { note }, containers }: WorkloadFacts,
+): Record<string, NoteEntry> {
+  const isKept = ([name]: [string, unknown]) => ["failed", "unknown"].includes(containers.get(name)?.kind ?? "");
+  const kept = note && !note.isOlderForm ? Object.entries(note.containers).filter(isKept) : [];
+  const entered = recalled.map(({ container, entry }) => {
+    const { name, image, resolved: wanted, unclear } = container;
+    const ran = [...new Set([...(entry?.ran ?? []), ...digestsOf(container)])].slice(-maxRan);
+    const allUnclear = [...new Set([...(entry?.unclear ?? []), ...unclear])].filter((digest) => ran.includes(digest));
+    return [name, { image, wanted, ran, unclear: allUnclear, try: (entry?.try ?? 0) + 1 }];
+  });
+  return Object.fromEntries([...kept, ...entered]) as Record<string, NoteEntry>;
+}
+
+// --- The action ---
+// What `kubectl rollout restart` writes, and beside it the note.
 
 /** What came of a restart. Conflict: the workload was changed after it was read. */
-type RestartResult = { kind: "made" } | { kind: "conflict" | "failed"; error: Error };
+type RestartResult =
+  { kind: "made"; at: string } | { kind: "skipped"; reason: string } | { kind: "conflict" | "failed"; error: Error };
 
-/** Makes the workload roll, by one PATCH of two annotations of its pod template. Notes about other containers stay, or
- *  these would be restarted for the same digest again. */
-async function restart(
-  { cluster, config, now }: Pick<RunContext, "cluster" | "config" | "now">,
-  workload: Workload,
-  outdated: Record<string, Digest>,
-): Promise<RestartResult> {
-  const { restartAnnotation } = config;
-  const hasContainer = ([name]: [string, unknown]) => workload.containers.some((container) => container.name === name);
-  const kept = Object.entries(restartedFor(workload.templateAnnotations)).filter(hasContainer);
-  const annotations = {
-    [restartAnnotation]: `${now().toISOString().slice(0, 19)}Z`,
-    [restartedForKey]: JSON.stringify({ ...Object.fromEntries(kept), ...outdated }),
-  };
+/** Makes the workload roll, by one PATCH of two annotations of its pod template. The API server is asked first what it
+ *  would make of that: without its note each run would restart the workload again, and a template that admission pins
+ *  would not follow the tag any more. */
+async function restart(run: RunContext, workload: Workload, note: Record<string, NoteEntry>): Promise<RestartResult> {
+  const { restartAnnotation } = run.config;
+  const at = toTime(run.now());
+  const annotations = { [restartAnnotation]: at, [noteAnnotation]: writeNote(at, note) };
+  const failed = (verb: string, why: string) => new Error(`${verb} ${describeSubject(workload)}: ${why}`);
   try {
-    const lost = await cluster.annotateTemplate(workload, annotations);
-    if (lost.length === 0) return { kind: "made" };
-    // A webhook may remove what it does not know. Without its note each run would restart the workload again.
-    const what = `the pod template has no annotation ${lost.join(", ")} now, something takes it out again`;
-    const verb = lost.includes(restartAnnotation) ? "Cannot restart" : "Restarted";
-    return { kind: "failed", error: new Error(`${verb} ${describeSubject(workload)}: ${what}`) };
+    const asked = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: true });
+    const lost = asked.lostAnnotations.join(", ");
+    const wouldLose = `the pod template would have no annotation ${lost}, something takes it out`;
+    if (lost !== "") return { kind: "failed", error: failed("Cannot restart", wouldLose) };
+    if (asked.images.some((image, index) => image.includes("@") && !workload.containers[index]?.image.includes("@"))) {
+      return skipped("pinned by admission: something writes a digest into the pod template when it is changed");
+    }
+    const { lostAnnotations } = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: false });
+    if (lostAnnotations.length === 0) return { kind: "made", at };
+    const verb = lostAnnotations.includes(restartAnnotation) ? "Cannot restart" : "Restarted";
+    const hasLost = `the pod template has no annotation ${lostAnnotations.join(", ")} now, something takes it out again`;
+    return { kind: "failed", error: failed(verb, hasLost) };
   } catch (cause) {
     const error = new Error(`Cannot restart ${describeSubject(workload)}: ${messageOf(cause)}`, { cause });
     return { kind: statusOf(cause) === 409 ? "conflict" : "failed", error };
@@ -506,17 +716,13 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
 }
 
 const maxWorkloadsAtOnce = 4;
-const rolloutPollMs = 500; // longer if more rollouts are waited for
 
 /** Judges and restarts what is selected, and gives the findings in the order of selection. With --wait it then waits
  *  for the rollouts: only after every workload has been restarted, so that one slow rollout does not delay another
  *  restart. */
 async function judgeAll(run: RunContext): Promise<Finding[]> {
-  const { isWaiting, isDryRun } = run.config;
-  const isWaitedFor = (finding: Finding): finding is Restarted =>
-    isWaiting && !isDryRun && finding.verdict.kind === "restarted";
   const logged = (finding: Finding) => {
-    for (const line of reportLines(finding, isDryRun)) run.log(line);
+    for (const line of reportLines(finding, run.config.isDryRun)) run.log(line);
     return finding;
   };
   run.showProgress("reading the workloads");
@@ -524,17 +730,11 @@ async function judgeAll(run: RunContext): Promise<Finding[]> {
   let done = 0;
   const judged = await mapConcurrently(selections, maxWorkloadsAtOnce, async (selection) => {
     const finding = selection.kind === "failed" ? selection.finding : await judgeAndRestart(run, selection);
-    if (!isWaitedFor(finding)) logged(finding);
+    if (!isWaitedFor(run, finding)) logged(finding);
     run.showProgress(`${++done} of ${selections.length} workloads looked at`);
     return finding;
   });
-  const pollMs = rolloutPollMs * Math.max(1, judged.filter(isWaitedFor).length / maxWorkloadsAtOnce);
-  const settle = async (finding: Finding) => {
-    if (!isWaitedFor(finding)) return finding;
-    const judge = (workload: Workload) => judgeAfterRollout(run, workload, finding);
-    return logged(await waitForRollout(run, finding, { pollMs, judge }));
-  };
-  return Promise.all(judged.map(settle));
+  return settleRestarts(run, judged, { judge: (workload) => judgeOne(run, workload), logged });
 }
 
 // The limit is for a workload that is changed all the time; its controller's writes to the status count as changes.
@@ -550,10 +750,13 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
       const finding = await judgeOne(run, workload);
       const { verdict } = finding;
       if (verdict.kind !== "restarted" || run.config.isDryRun) return await announce(run, workload, finding);
-      const result = await restart(run, workload, verdict.outdated);
-      if (result.kind === "made") return await announce(run, workload, finding);
+      const result = await restart(run, workload, verdict.note ?? {});
+      if (result.kind === "made") {
+        return await announce(run, workload, { ...finding, verdict: { ...verdict, at: result.at } });
+      }
+      if (result.kind === "skipped") return { ...finding, verdict: result };
       if (result.kind === "failed" || tries === maxTries) return { ...finding, verdict: { ...result, kind: "failed" } };
-      run.registry.forgetTags(workload.containers.map(({ image }) => image));
+      run.registry.forgetTags(imagesAskedAbout(finding));
       workload = await run.cluster.getWorkload(subject);
     }
   } catch (error) {
@@ -562,79 +765,109 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
 }
 
 async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
-  const { config, cluster, now } = run;
+  const { config, cluster } = run;
   const subject = nameOf(workload);
-  const early = judgeWithoutPods(workload);
+  const words = readWords(workload);
+  const history = workload.revisionHistoryLimit === 0 ? { keepsNoRevisions: true as const } : {};
+  const early = words.isPaused ? skipped(describePaused(workload)) : judgeWithoutPods(workload);
   if (early && config.command === "run") return { subject, verdict: early, containers: [] };
 
   noteImageVolumes(run, workload);
-  const pods = countingPods(currentPods(workload, await cluster.readOwnedObjects(workload)));
+  const owned = await cluster.readOwnedObjects(workload);
+  noteLostWords(run, workload, owned);
+  const pods = countingPods(currentPods(workload, owned));
   const pullSecrets = pods.flatMap((pod) => pod.pullSecrets);
   // `rbac` and `doctor` look at the pods of every workload: they need the names of their Secrets.
   const known = config.command === "rbac" ? (early ?? notAsked) : early;
-  if (known) return { subject, verdict: known, containers: [], pullSecrets };
+  if (known) return { subject, verdict: known, containers: [], pullSecrets, ...history };
 
-  const judging = workload.containers.map((container) =>
+  const judging = containersOf(workload, pods, words.containers).map((container) =>
     judgeOneContainer(run, { ...container, workload, pods, pullSecrets }),
   );
   const containers = await Promise.all(judging);
-  const verdicts = new Map(containers.map((container) => [container.name, container.verdict]));
-  const { retryIntervalMs, restartAnnotation } = config;
-  const verdict = judgeWorkload({ pods, containers: verdicts, now: now(), retryIntervalMs, restartAnnotation });
-  return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets };
+  const isOutdated = containers.some((container) => container.verdict.kind === "outdated");
+  const revisions = isOutdated ? await cluster.readRevisions(workload) : [];
+  const marksOf = (annotations: Workload["templateAnnotations"]) => readMarks(annotations, config.restartAnnotation);
+  const verdict = judgeWorkload({
+    pods,
+    containers: new Map(containers.map((container) => [container.name, container.verdict])),
+    now: run.now(),
+    retryIntervalMs: config.retryIntervalMs,
+    template: marksOf(workload.templateAnnotations),
+    managers: workload.templateManagers,
+    revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
+  });
+  return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets, ...history };
 }
 
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };
 
-type ContainerInPods = { name: string; image: string; workload: Workload; pods: Pod[]; pullSecrets: string[] };
+/** The containers of the pod template, and those that only the pods have, such as a service mesh's. `names`: those that
+ *  the owner wants to be looked at; undefined for all. */
+function containersOf({ containers }: Workload, pods: Pod[], names: ReadonlySet<string> | undefined) {
+  const unnamed = "not among the containers that its annotation figwasp/containers names";
+  const foreign = "not in the pod template: what injects it decides about its image";
+  const all = new Map<string, { name: string; image: string; exclusion: string | undefined }>();
+  for (const { name, image } of containers) {
+    all.set(name, { name, image, exclusion: names === undefined || names.has(name) ? undefined : unnamed });
+  }
+  for (const { name, image } of pods.flatMap((pod) => pod.containers)) {
+    if (!all.has(name)) all.set(name, { name, image, exclusion: foreign });
+  }
+  return [...all.values()];
+}
+
+interface ContainerInPods {
+  name: string;
+  image: string;
+  exclusion: string | undefined;
+  workload: Workload;
+  pods: Pod[];
+  pullSecrets: string[];
+}
 
 async function judgeOneContainer(run: RunContext, container: ContainerInPods): Promise<ContainerFinding> {
-  const { name, image, workload, pods, pullSecrets } = container;
-  const inPods = pods.flatMap((pod) => {
-    const found = pod.containers.find((candidate) => candidate.name === name);
-    return found ? [{ pod: pod.name, ...found, running: runningDigest(found.imageID) }] : [];
+  const { name, image, exclusion } = container;
+  const pods = container.pods.flatMap(({ name: pod, createdAtMs, containers }) => {
+    const found = containers.find((candidate) => candidate.name === name);
+    if (!found) return [];
+    const { pullPolicy, imageID } = found;
+    return [{ pod, createdAtMs, pullPolicy, running: runningDigest(imageID), asked: imageToAsk(image, found) }];
   });
-  const facts: ContainerFacts = { image, pods: inPods };
-  const running = inPods.map((entry) => entry.running);
-  // The registry is asked only if its answer matters, with the credentials of the pods that count.
-  if (running.some(({ kind }) => kind === "digest") && reasonToSkip(facts) === undefined) {
-    const restarts = new Set(pods.map(({ annotations }) => restartedFor(annotations)[name]));
-    facts.lookup = await run.pullSecrets.keyringOf(workload.namespace, pullSecrets).then(
-      (keyring) => lookUp(run.registry, image, { running, restartedFor: restarts, keyring }),
-      (error: Error) => ({ kind: "failed", error }),
-    );
+  // Of a container that has not started it is not known which registry its node takes a short name from.
+  const isTold = ({ running }: (typeof pods)[number]) => running.kind === "digest" || !isShortName(image);
+  const youngest = pods.toSorted((a, b) => b.createdAtMs - a.createdAtMs).find(isTold);
+  const facts: ContainerFacts = { image, exclusion, pods };
+  // The registry is asked only if its answer matters.
+  if (youngest && pods.some(({ running }) => running.kind === "digest") && reasonToSkip(facts) === undefined) {
+    Object.assign(facts, await lookUpAll(run, container, { fresh: youngest.asked, facts }));
   }
   const credential = facts.lookup?.kind === "resolved" ? facts.lookup.credential : undefined;
-  return { name, image, verdict: judgeContainer(facts), podCount: inPods.length, credential };
+  const asked = facts.fresh?.kind === "image" && facts.fresh.image !== image ? { asked: facts.fresh.image } : {};
+  return { name, image, ...asked, verdict: judgeContainer(facts), podCount: pods.length, credential };
 }
 
-/** What the new pods run of the containers that were outdated; undefined while that cannot be told, because of pods
- *  that have not started for example. All is well if the pods run what the tag points to by now, or somebody has pinned
- *  the image. */
-async function judgeAfterRollout(
-  run: RunContext,
-  workload: Workload,
-  restarted: Restarted,
-): Promise<Finding | undefined> {
-  let after = await judgeOne(run, workload);
-  if (troubleOf(after, restarted) === "outdated") {
-    run.registry.forgetTags(workload.containers.map(({ image }) => image));
-    after = await judgeOne(run, workload);
-  }
-  const trouble = troubleOf(after, restarted);
-  if (trouble === undefined) return { ...restarted, verdict: { ...restarted.verdict, isRolledOut: true } };
-  if (trouble === "unknown") return undefined;
-  if (after.verdict.kind === "restarted") throw new Error("it has rolled out, and is outdated again");
-  if (after.verdict.kind === "failed") throw new Error(`it has rolled out, and has ${describeReason(after.verdict)}`);
-  return announce(run, workload, after);
-}
-
-// The first verdict, of those containers that it was restarted for, that is neither current nor skipped.
-function troubleOf({ verdict, containers }: Finding, restarted: Restarted): ContainerVerdict["kind"] | undefined {
-  if (verdict.kind === "waiting") return "unknown";
-  const names = Object.keys(restarted.verdict.outdated);
-  const kindsNow = containers.filter(({ name }) => names.includes(name)).map((container) => container.verdict.kind);
-  return kindsNow.find((kind) => kind !== "current" && kind !== "skipped");
+// With the credentials of the pods that count.
+async function lookUpAll(
+  { registry, config, pullSecrets }: RunContext,
+  { name, workload, pullSecrets: secretNames }: ContainerInPods,
+  { fresh, facts }: { fresh: Asked; facts: ContainerFacts },
+): Promise<Pick<ContainerFacts, "fresh" | "lookup" | "otherLookups">> {
+  const { note } = readMarks(workload.templateAnnotations, config.restartAnnotation);
+  const restartedFor = note?.containers[name]?.wanted;
+  const running = facts.pods.map((pod) => pod.running);
+  const ask = (image: string): Promise<Lookup> => {
+    return pullSecrets.keyringOf(workload.namespace, secretNames).then(
+      (keyring) => lookUp(registry, image, { running, restartedFor, keyring }),
+      (error: Error) => ({ kind: "failed", error }),
+    );
+  };
+  const images = [fresh, ...facts.pods.map(({ asked }) => asked)].flatMap((asked) => {
+    return asked?.kind === "image" ? [asked.image] : [];
+  });
+  const lookUps = Array.from(new Set(images), async (image): Promise<[string, Lookup]> => [image, await ask(image)]);
+  const byImage = new Map(await Promise.all(lookUps));
+  return { fresh, lookup: fresh.kind === "image" ? byImage.get(fresh.image) : undefined, otherLookups: byImage };
 }
 
 // A credential plugin that is still running is not waited for.

@@ -70,6 +70,11 @@ export function parseGoDuration(text: string): number {
   return sumMs;
 }
 
+/** A time as kubectl writes it: `2026-11-21T10:00:00Z`. */
+export function toTime(date: Date): string {
+  return `${date.toISOString().slice(0, 19)}Z`;
+}
+
 /** The text cut to a number of bytes in UTF-8, without half a character at its end. */
 export function cutBytes(text: string, maxBytes: number): string {
   const start = Buffer.from(text).subarray(0, maxBytes).toString("utf8");

@@ -19,7 +19,7 @@ export type ContainerVerdict =
 export interface OutdatedContainer {
   kind: "outdated";
   /** The image that the registry was asked about. */
-  image?: string;
+  image: string;
   running: Digest;
   /** Further outdated digests that its pods run; absent if they all run the same. */
   alsoRunning?: Digest[];
@@ -29,10 +29,10 @@ export interface OutdatedContainer {
   pods: string[];
   /** Whether the repository no longer has the running digest. */
   isAbsent: boolean;
-  /** Whether the tag still has some images of what runs, so that it may be a pod's own image that did not change. */
+  /** Whether each outdated digest is one of `unclear`. */
   isPartial: boolean;
   /** Outdated digests that cannot be read, or of which the tag has some images: a pod's own may be among them. */
-  unclear?: Digest[];
+  unclear: Digest[];
   /** Why the registry did not tell about a further digest that its pods run; absent if it told about all. */
   failure?: Error;
 }

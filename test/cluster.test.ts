@@ -193,8 +193,12 @@ describe("Cluster.getWorkload()", () => {
       rollout: { isComplete: false, progress: "0 of 2 pods updated, 0 available", failure: undefined },
       selector: "app=api",
       revision: "12",
+      revisionHistoryLimit: 10,
       templateAnnotations: { a: "b" },
+      templateManagers: [],
       metadataKeys: ["deployment.kubernetes.io/revision"],
+      ownLabels: {},
+      ownAnnotations: {},
       containers: [
         { name: "init", image: "busybox" },
         { name: "app", image: "api:1" },
@@ -526,21 +530,21 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
         name: "p1",
         ...controller("u1"),
         labels: { "controller-revision-hash": "api-1" },
+        creationTimestamp: "2026-11-20T00:00:00Z",
         deletionTimestamp: "2026-11-21T00:00:00Z",
-        annotations: { "figwasp/restarted-for": "{}", "restarted/at": "2026", other: "b" },
       },
       spec: {
         imagePullSecrets: [{ name: "pull" }, { name: "" }, {}],
-        initContainers: [{ name: "init", imagePullPolicy: "IfNotPresent" }],
+        initContainers: [{ name: "init", image: "i:1", imagePullPolicy: "IfNotPresent" }],
         containers: [
-          { name: "a", imagePullPolicy: "Always" },
-          { name: "b", imagePullPolicy: "Always" },
+          { name: "a", image: "a:1", imagePullPolicy: "Always" },
+          { name: "b", image: "b:1", imagePullPolicy: "Always" },
         ],
       },
       status: {
         phase: "Running",
         initContainerStatuses: [{ name: "init", imageID: "i" }],
-        containerStatuses: [{ name: "b", imageID: "of b" }],
+        containerStatuses: [{ name: "b", imageID: "of b", containerID: "cri-o://7" }],
         ephemeralContainerStatuses: [{ name: "a", imageID: "of nobody" }],
       },
     };
@@ -548,16 +552,16 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
     assert.deepEqual(await readCurrent({ kind: "statefulset", revision: "api-1" }), [
       {
         name: "p1",
+        createdAtMs: Date.parse("2026-11-20T00:00:00Z"),
         ownerUid: "u1",
         revisionHash: "api-1",
         isTerminating: true,
         phase: "Running",
-        annotations: { "figwasp/restarted-for": "{}", "restarted/at": "2026" },
         pullSecrets: ["pull"],
         containers: [
-          { name: "init", pullPolicy: "IfNotPresent", imageID: "i" },
-          { name: "a", pullPolicy: "Always", imageID: "" },
-          { name: "b", pullPolicy: "Always", imageID: "of b" },
+          { name: "init", image: "i:1", pullPolicy: "IfNotPresent", imageID: "i", runtime: "" },
+          { name: "a", image: "a:1", pullPolicy: "Always", imageID: "", runtime: "" },
+          { name: "b", image: "b:1", pullPolicy: "Always", imageID: "of b", runtime: "cri-o" },
         ],
       },
     ]);
@@ -615,15 +619,67 @@ describe("Cluster.getSecret()", () => {
   });
 });
 
+describe("Cluster.readRevisions()", () => {
+  const list = (...items: object[]) => ({ items, metadata: {} });
+  const owner = { ownerReferences: [{ uid: "u1", controller: true }] };
+
+  it("gives ReplicaSets in full, the newest first, and tells which the template went back to", async (t) => {
+    const replicaSet = (number: string, at: string, annotations: object, others: object = {}) => ({
+      metadata: {
+        ...owner,
+        creationTimestamp: at,
+        annotations: { "deployment.kubernetes.io/revision": number, ...others },
+      },
+      spec: { template: { metadata: { annotations } } },
+    });
+    const second = replicaSet("2", "2026-11-21T00:00:00Z", { a: "2" });
+    const first = replicaSet(
+      "3",
+      "2026-11-21T00:00:00Z",
+      { a: "1" },
+      { "deployment.kubernetes.io/revision-history": "1" },
+    );
+    const foreign = { metadata: { ...owner, ownerReferences: [{ uid: "u2", controller: true }] } };
+    const stub = await serveApi(t, { [`GET ${apps}/replicasets`]: list(second, first, foreign) });
+    const revisions = await (await connect()).readRevisions(aWorkload({ uid: "u1" }));
+    const told = revisions.map(({ number, isReused, templateAnnotations }) => [number, isReused, templateAnnotations]);
+    assert.deepEqual(told, [
+      [3, true, { a: "1" }],
+      [2, false, { a: "2" }],
+    ]);
+    assert.match(stub.requests[0]?.path ?? "", /labelSelector=app%3Dapi/);
+  });
+
+  it("reads the template in a ControllerRevision, and takes one that is older than those before for used again", async (t) => {
+    const revision = (number: number, at: string, annotations: object) => ({
+      metadata: { ...owner, creationTimestamp: at },
+      revision: number,
+      data: { spec: { template: { metadata: { annotations } } } },
+    });
+    const all = [revision(2, "2026-11-21T00:00:01Z", { a: "2" }), revision(3, "2026-11-21T00:00:00Z", { a: "1" })];
+    await serveApi(t, { [`GET ${apps}/controllerrevisions`]: list(...all) });
+    const revisions = await (await connect()).readRevisions(aWorkload({ kind: "daemonset", uid: "u1" }));
+    assert.deepEqual(
+      revisions.map(({ number, isReused, templateAnnotations }) => [number, isReused, templateAnnotations]),
+      [
+        [3, true, { a: "1" }],
+        [2, false, { a: "2" }],
+      ],
+    );
+  });
+});
+
 describe("Cluster.annotateTemplate()", () => {
   const path = `${apps}/deployments/api`;
-  const annotate = async () => (await connect()).annotateTemplate(aWorkload(), { b: "2" });
+  const annotate = async () => (await connect()).annotateTemplate(aWorkload(), { b: "2" }, { isDryRun: false });
   const denied = { code: 403, message: 'cannot patch resource "deployments"' };
 
   it("writes as the field manager that is given, with PATCH and PUT", async (t) => {
     const put = { metadata: { resourceVersion: "7" }, spec: { template: {} } };
     const stub = await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: put, [`PUT ${path}`]: {} });
-    await (await connect({ fieldManager: "flux-client-side-apply" })).annotateTemplate(aWorkload(), { b: "2" });
+    await (
+      await connect({ fieldManager: "flux-client-side-apply" })
+    ).annotateTemplate(aWorkload(), { b: "2" }, { isDryRun: false });
     const written = stub.requests.filter(({ method }) => method !== "GET").map(({ path: asked }) => asked);
     assert.deepEqual(
       written,
@@ -674,13 +730,13 @@ describe("Cluster.annotateTemplate()", () => {
 
   it("tells which annotations the changed workload does not have", async (t) => {
     await serveApi(t, { [`PATCH ${path}`]: object("8") });
-    assert.deepEqual(await annotate(), ["b"]);
+    assert.deepEqual((await annotate()).lostAnnotations, ["b"]);
     const kept = object("8");
     Object.assign(kept.spec.template.metadata.annotations, { b: "2" });
     await serveApi(t, { [`PATCH ${path}`]: kept });
-    assert.deepEqual(await annotate(), []);
+    assert.deepEqual((await annotate()).lostAnnotations, []);
     await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: object("8") });
-    assert.deepEqual(await annotate(), ["b"]);
+    assert.deepEqual((await annotate()).lostAnnotations, ["b"]);
   });
 
   it("passes on a conflict and any other refusal", async (t) => {

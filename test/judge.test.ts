@@ -9,13 +9,14 @@ import {
   judgeWorkload,
   type Lookup,
   type Meaning,
-  restartedFor,
   type Running,
+  type WorkloadFacts,
 } from "../figwasp.ts";
 import type { Pod, Workload } from "../lib/kubernetes/objects.ts";
 import type { Digest } from "../lib/registry/manifest.ts";
-import type { ContainerVerdict, WorkloadVerdict } from "../lib/verdicts.ts";
-import { aPod, aWorkload, verdicts } from "./support/cluster.ts";
+import { type Marks, readMarks, writeNote } from "../lib/command/note.ts";
+import type { ContainerVerdict, NoteEntry, WorkloadVerdict } from "../lib/verdicts.ts";
+import { aContainer, aPod, aWorkload, verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 
 /** The tag resolves to "new"; what runs and is not told otherwise is other content. */
@@ -41,6 +42,8 @@ function facts(pods: [Running, string?][], lookup?: Lookup, image = "ghcr.io/acm
     ...(lookup && { lookup }),
   };
 }
+
+const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
 
 describe("judgeContainer()", () => {
   const pinned = `ghcr.io/acme/api:1.2@${digestOf("old")}`;
@@ -110,7 +113,7 @@ describe("judgeContainer()", () => {
   it("names both digests and every outdated pod", () => {
     const given = facts([[running("old")], [running("new")], [running("older")]], resolved({ old: "absent" }));
     const digests = { running: digestOf("old"), alsoRunning: [digestOf("older")], resolved: digestOf("new") };
-    const told = { pods: ["p1", "p3"], isAbsent: true, isPartial: false };
+    const told = { image: given.image, pods: ["p1", "p3"], isAbsent: true, isPartial: false, unclear: [] };
     assert.deepEqual(judgeContainer(given), { kind: "outdated", ...digests, ...told });
   });
 
@@ -130,12 +133,10 @@ describe("judgeWorkload()", () => {
   const now = new Date("2026-11-21T12:00:00Z");
   const { current, outdated, unknown, skipped, failed } = verdicts;
 
-  function judge(
-    containers: Record<string, ContainerVerdict>,
-    pods: Pod[] = [aPod("p1", "old")],
-    retryIntervalMs?: number,
-  ) {
-    return judgeWorkload({ pods, containers: new Map(Object.entries(containers)), now, retryIntervalMs });
+  function judge(containers: Record<string, ContainerVerdict>, pods: Pod[] = [aPod("p1", "old")]) {
+    const template = { note: undefined, restartedAt: undefined };
+    const others = { now, retryIntervalMs: undefined, template, managers: [], revisions: [] };
+    return judgeWorkload({ ...others, pods, containers: new Map(Object.entries(containers)) });
   }
 
   const rows: [string, ContainerVerdict[], WorkloadVerdict["kind"]][] = [
@@ -156,90 +157,276 @@ describe("judgeWorkload()", () => {
 
   it("names every outdated container with its resolved digest", () => {
     const expected = { a: digestOf("new"), c: digestOf("new") };
-    assert.deepEqual(judge({ a: outdated, b: current, c: outdated }), { kind: "restarted", outdated: expected });
+    const verdict = judge({ a: outdated, b: current, c: outdated });
+    assert(verdict.kind === "restarted");
+    assert.deepEqual(verdict.outdated, expected);
+    assert.deepEqual(Object.keys(verdict.note ?? {}), ["a", "c"]);
   });
 
   it("does not wait for all containers of a pod to start", () => {
-    const init = { name: "init", pullPolicy: "Always", imageID: `x@${digestOf("old")}` };
-    const half = aPod("p1", "", { containers: [init, { name: "app", pullPolicy: "Always", imageID: "" }] });
+    const init = aContainer({ name: "init", imageID: `x@${digestOf("old")}` });
+    const half = aPod("p1", "", { containers: [init, aContainer({ name: "app", imageID: "" })] });
     assert.equal(judge({ init: outdated, app: unknown }, [half]).kind, "restarted");
   });
 
   it("waits while no pod of the current revision has started", () => {
     for (const none of [[], [aPod("p1", "")]]) assert.equal(judge({ app: unknown }, none).kind, "waiting");
   });
+});
 
-  const restarted = (digests: Record<string, string>, at = "2026-11-21T11:00:00Z") => ({
-    annotations: { "kubectl.kubernetes.io/restartedAt": at, "figwasp/restarted-for": JSON.stringify(digests) },
-  });
-  const again = [aPod("p1", "old", restarted({ app: digestOf("new") }))];
+describe("judgeWorkload(), by what it remembers", () => {
+  const { outdated, failed } = verdicts;
+  const [image, wanted, ran] = [outdated.image, outdated.resolved, outdated.running];
+  const hourMs = 3_600_000;
+  const [before, then] = ["2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z"];
+  const entry: NoteEntry = { image, wanted, ran: [ran], unclear: [], try: 1 };
 
-  it("does not converge where the pods come from the restart for this very digest", () => {
-    const verdict = judge({ app: outdated }, again);
+  /** The marks of a template that was restarted then; of `web` too if that is told. */
+  const marks = (changes: Partial<NoteEntry> = {}, at = then): Marks => {
+    const containers = { app: { ...entry, ...changes } };
+    return { note: { at, containers, isOlderForm: false }, restartedAt: at };
+  };
+  const none: Marks = { note: undefined, restartedAt: undefined };
+  const revision = (number: number, at: string, told: Partial<WorkloadFacts["revisions"][number]> = {}) => {
+    return { number, createdAtMs: Date.parse(at), isReused: false, templateAnnotations: {}, ...none, ...told };
+  };
+  const first = revision(1, "2026-11-20T09:00:00Z");
+  /** As figwasp's restart has left it. */
+  const settled = [revision(2, then, marks()), first];
+
+  function judge(changes: Partial<WorkloadFacts> = {}, containers: Record<string, ContainerVerdict> = {}) {
+    return judgeWorkload({
+      pods: [aPod("p1", "old", { createdAtMs: Date.parse(then) + 1000 })],
+      containers: new Map(Object.entries({ app: outdated, ...containers })),
+      now: new Date(Date.parse(then) + hourMs - 1),
+      retryIntervalMs: undefined,
+      template: marks(),
+      managers: [],
+      revisions: settled,
+      ...changes,
+    });
+  }
+  const at = (ms: number) => ({ now: new Date(Date.parse(then) + ms) });
+
+  it("does not converge where the pods come from the restart for this very digest, and tells the next try", () => {
+    const verdict = judge();
     assert(verdict.kind === "not converged");
     assert.match(verdict.reason, /^app was restarted for sha256:\w+ at 2026-11-21T11:00:00Z, and its pods run sha256:/);
     assert.match(
       verdict.reason,
       /Likely they pull through a mirror or cache that still serves an older image; or a proxy/,
     );
-    assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL, or restart it by hand$/);
-  });
-
-  it("says so where no pod tells when it was restarted, and does not advise what is set already", () => {
-    const { annotations } = restarted({ app: digestOf("new") });
-    const undated = aPod("p1", "old", {
-      annotations: { "figwasp/restarted-for": annotations["figwasp/restarted-for"] },
-    });
-    const verdict = judge({ app: outdated }, [undated], 1);
-    assert(verdict.kind === "not converged");
-    assert.match(verdict.reason, /^app was restarted for sha256:\w+ at a time that no pod tells, and its pods run/);
-    assert.doesNotMatch(verdict.reason, /FIGWASP_RETRY_INTERVAL/);
-  });
-
-  it("cannot tell where the pods come from that restart, and the tag has some of their images still", () => {
-    const verdict = judge({ app: { ...outdated, isPartial: true } }, again, 1);
-    assert(verdict.kind === "unknown");
-    assert.match(verdict.reason, /^app was restarted for sha256:\w+, and its pods run sha256:\w+, an older index with/);
-    assert.equal(judge({ app: { ...outdated, isPartial: true }, web: outdated }, again).kind, "restarted");
-    assert.equal(judge({ app: { ...outdated, isPartial: true }, web: failed }, again).kind, "failed");
+    assert.match(verdict.reason, /FIGWASP_CERTS_DIR.*FIGWASP_RETRY_INTERVAL, .*; next try after 2026-11-21T12:00:00Z$/);
+    assert.deepEqual([verdict.try, verdict.nextTryAt], [1, "2026-11-21T12:00:00Z"]);
   });
 
   it("names a rewriting proxy first where the repository does not have the running digest", () => {
-    const verdict = judge({ app: { ...outdated, isAbsent: true } }, again);
+    const verdict = judge({}, { app: { ...outdated, isAbsent: true } });
     assert(verdict.kind === "not converged");
     assert.match(verdict.reason, /Likely a proxy rewrites the image, .*; or they pull through a mirror/);
   });
 
-  const guards: [string, Pod[], WorkloadVerdict["kind"]][] = [
-    ["for another digest", [aPod("p1", "old", restarted({ app: digestOf("other") }))], "restarted"],
-    ["for another container", [aPod("p1", "old", restarted({ web: digestOf("new") }))], "restarted"],
-    [
-      "by somebody else",
-      [aPod("p1", "old", { annotations: { "kubectl.kubernetes.io/restartedAt": "x" } })],
-      "restarted",
-    ],
-    [
-      "with a note that is not figwasp's",
-      [aPod("p1", "old", { annotations: { "figwasp/restarted-for": "?" } })],
-      "restarted",
-    ],
-    ["for this digest, beside a pod that was not", [...again, aPod("p2", "old")], "not converged"],
+  const pauses: [string, number, number | undefined, number][] = [
+    ["an hour after the first try", 1, undefined, hourMs],
+    ["two hours after the second", 2, undefined, 2 * hourMs],
+    ["sixteen hours after the fifth", 5, undefined, 16 * hourMs],
+    ["a day after the sixth", 6, undefined, 24 * hourMs],
+    ["a day after the hundredth", 100, undefined, 24 * hourMs],
+    ["after the interval that is set", 3, 6 * hourMs, 6 * hourMs],
   ];
-  for (const [what, pods, kind] of guards) {
-    it(`finds ${kind} after a restart ${what}`, () => assert.equal(judge({ app: outdated }, pods).kind, kind));
+  for (const [what, attempt, retryIntervalMs, pauseMs] of pauses) {
+    it(`tries again ${what}, and counts on`, () => {
+      const known = { template: marks({ try: attempt }), retryIntervalMs };
+      assert.equal(judge({ ...known, ...at(pauseMs - 1) }).kind, "not converged");
+      const verdict = judge({ ...known, ...at(pauseMs) });
+      assert(verdict.kind === "restarted");
+      assert.deepEqual(verdict.note, { app: { ...entry, try: attempt + 1 } });
+      assert.equal(exitCodeOf({ subject, verdict, containers: [] }), 0);
+    });
   }
 
-  it("restarts for another container's new digest, and keeps to itself what did not converge", () => {
-    const verdict = judge({ app: outdated, web: outdated }, again);
-    assert.deepEqual(verdict, { kind: "restarted", outdated: { app: digestOf("new"), web: digestOf("new") } });
+  it("never tries again where that is off, or the note does not tell when it was", () => {
+    for (const known of [{ retryIntervalMs: Infinity }, { template: marks({}, "soon"), retryIntervalMs: 1 }]) {
+      const verdict = judge({ ...known, revisions: [], ...at(1000 * hourMs) });
+      assert(verdict.kind === "not converged");
+      assert.match(verdict.reason, /; no further try$/);
+      assert.equal(verdict.nextTryAt, undefined);
+    }
   });
 
-  it("restarts once more for the same digest when the retry interval has passed", () => {
-    const hour = 3_600_000;
-    assert.equal(judge({ app: outdated }, again, hour).kind, "restarted");
-    assert.equal(judge({ app: outdated }, again, hour + 1).kind, "not converged");
-    const undated = [aPod("p1", "old", restarted({ app: digestOf("new") }, "soon"))];
-    assert.equal(judge({ app: outdated }, undated, hour).kind, "not converged");
+  it("makes seven restarts in three days behind a mirror that never catches up", () => {
+    let template = none;
+    let restarts = 0;
+    for (let minutes = 0; minutes < 72 * 60; minutes += 5) {
+      const now = new Date(Date.parse(then) + minutes * 60_000);
+      const verdict = judge({ template, now, revisions: [] });
+      if (verdict.kind !== "restarted") continue;
+      restarts += 1;
+      const time = `${now.toISOString().slice(0, 19)}Z`;
+      template = { note: { at: time, containers: verdict.note ?? {}, isOlderForm: false }, restartedAt: time };
+    }
+    assert.equal(restarts, 7);
+  });
+
+  const lifts: [string, Partial<WorkloadFacts>][] = [
+    ["nothing is noted", { template: none, revisions: [first] }],
+    ["the note is about another image", { template: marks({ image: "ghcr.io/acme/api:edge" }), revisions: [] }],
+    ["the tag has another digest", { template: marks({ wanted: digestOf("other") }), revisions: [] }],
+    ["somebody has restarted it since", { template: { ...marks(), restartedAt: "2026-11-21T11:30:00Z" } }],
+    ["a later revision was made since", { revisions: [revision(3, "2026-11-21T11:30:00Z", marks()), ...settled] }],
+    [
+      "the template went back to that restart",
+      { revisions: [revision(4, then, { ...marks(), isReused: true }), revision(3, "2026-11-21T11:30:00Z"), first] },
+    ],
+    ["the only revision left is of another time", { revisions: [revision(5, "2026-11-21T11:01:01Z", marks())] }],
+    ["the pods run what they did not run before it", { template: marks({ ran: [digestOf("older")] }), revisions: [] }],
+  ];
+  for (const [what, known] of lifts) {
+    it(`restarts where ${what}`, () => assert.equal(judge(known).kind, "restarted"));
+  }
+
+  const holds: [string, Partial<WorkloadFacts>][] = [
+    ["the only revision left was made by it", { revisions: [revision(2, "2026-11-21T11:00:59Z", marks())] }],
+    ["its restartedAt is missing", { template: { ...marks(), restartedAt: undefined }, revisions: [] }],
+    [
+      "something took its restartedAt out, which made a revision",
+      {
+        template: { ...marks(), restartedAt: undefined },
+        revisions: [revision(3, "2026-11-21T11:00:05Z", { ...marks(), restartedAt: undefined }), ...settled],
+      },
+    ],
+    [
+      "something took all of it out, and changed more",
+      { template: none, revisions: [revision(3, "2026-11-21T11:00:05Z"), ...settled] },
+    ],
+    [
+      "something put back an older restartedAt, and changed more",
+      {
+        template: { note: undefined, restartedAt: before },
+        revisions: [
+          revision(3, "2026-11-21T11:00:05Z", { restartedAt: before }),
+          settled[0] ?? assert.fail(),
+          revision(1, before, { restartedAt: before }),
+        ],
+      },
+    ],
+  ];
+  for (const [what, known] of holds) {
+    it(`does not converge where ${what}`, () => assert.equal(judge(known).kind, "not converged"));
+  }
+
+  it("does not converge where the image is spelled otherwise", () => {
+    const template = marks({ image: "docker.io/library/nginx:latest" });
+    assert.equal(judge({ template }, { app: { ...outdated, image: "nginx" } }).kind, "not converged");
+  });
+
+  describe("where the template went back", () => {
+    const old = [aPod("p1", "old", { createdAtMs: Date.parse("2026-11-20T09:00:00Z") })];
+    const undone = (number = 2) => ({
+      template: none,
+      pods: old,
+      revisions: [{ ...first, number: number + 1, isReused: true }, revision(number, then, marks())],
+      ...at(100 * hourMs),
+    });
+
+    it("says that it was taken back, and no time lifts that", () => {
+      const verdict = judge({ ...undone(), managers: [{ name: "shop-operator", atMs: Date.parse(before) }] });
+      assert(verdict.kind === "taken back");
+      const who = "somebody \\(its template belongs to field manager shop-operator\\)";
+      const what = `^app was restarted for sha256:\\w+ at ${then} \\(revision 2\\), and ${who} took that back: `;
+      assert.match(verdict.reason, new RegExp(what));
+    });
+
+    it("names who has written the template since", () => {
+      const verdict = judge({ ...undone(), managers: [{ name: "shop-operator", atMs: Date.parse(then) }] });
+      assert(verdict.kind === "taken back");
+      assert.match(verdict.reason, /, and shop-operator took that back: /);
+    });
+
+    it("says so too where an older note is there, or both revisions were made in one second", () => {
+      const older = marks({ wanted: digestOf("older") }, before);
+      assert.equal(judge({ ...undone(), template: older }).kind, "taken back");
+      const revisions = [revision(3, then), revision(2, then, marks())];
+      assert.equal(judge({ ...undone(), revisions }).kind, "taken back");
+    });
+
+    it("restarts for another digest, after a newer revision, and for another container", () => {
+      const other = { ...outdated, resolved: digestOf("newest") };
+      assert.equal(judge(undone(), { app: other }).kind, "restarted");
+      const { revisions } = undone();
+      const later = [revision(4, "2026-11-21T13:00:00Z"), ...revisions];
+      assert.equal(judge({ ...undone(), revisions: later }).kind, "restarted");
+      const verdict = judge(undone(), { web: outdated });
+      assert(verdict.kind === "restarted");
+      assert.deepEqual([verdict.repeated, exitCodeOf({ subject, verdict, containers: [] })], [["app"], 1]);
+    });
+
+    it("believes once that the tag was back in between, where every outdated pod was made since", () => {
+      const pods = [aPod("p1", "old", { createdAtMs: Date.parse(then) + 1000 })];
+      const verdict = judge({ ...undone(), pods });
+      assert(verdict.kind === "restarted");
+      assert.equal(verdict.note?.["app"]?.try, 2);
+      const both = { ...outdated, pods: ["p1", "p2"] };
+      const mixed = [...pods, { ...aPod("p2", "old"), createdAtMs: Date.parse(then) }];
+      assert.equal(judge({ ...undone(), pods: mixed }, { app: both }).kind, "taken back");
+      const again = [{ ...first, number: 3, isReused: true }, revision(2, then, marks({ try: 2 }))];
+      assert.equal(judge({ ...undone(), pods, revisions: again }).kind, "taken back");
+    });
+  });
+
+  it("goes on from the note, and forgets what another digest or image was", () => {
+    const more = { ran: [digestOf("older")], try: 2 };
+    const verdict = judge({ template: marks(more), revisions: [] });
+    assert(verdict.kind === "restarted");
+    assert.deepEqual(verdict.note, { app: { ...entry, ran: [digestOf("older"), ran], try: 3 } });
+    const anew = judge({ template: marks({ ...more, wanted: digestOf("other") }), revisions: [] });
+    assert(anew.kind === "restarted");
+    assert.deepEqual(anew.note, { app: entry });
+  });
+
+  it("remembers sixteen digests at most", () => {
+    const many = Array.from({ length: 16 }, (_, index) => digestOf(`d${index}`));
+    const verdict = judge({ template: marks({ ran: many }), revisions: [] });
+    assert(verdict.kind === "restarted");
+    assert.deepEqual(verdict.note?.["app"]?.ran, [...many.slice(1), ran]);
+  });
+
+  it("makes two tries at most where two caches answer by turns", () => {
+    const template = marks({ ran: [digestOf("older"), ran], try: 2 });
+    const verdict = judge({ template }, { app: { ...outdated, alsoRunning: [digestOf("older")] } });
+    assert.equal(verdict.kind, "not converged");
+  });
+
+  it("restarts for another container's new digest, with the one that did not converge in the note", () => {
+    const verdict = judge({}, { web: outdated });
+    assert(verdict.kind === "restarted");
+    assert.deepEqual(Object.keys(verdict.outdated), ["app", "web"]);
+    assert.deepEqual([verdict.note?.["app"]?.try, verdict.note?.["web"]?.try], [2, 1]);
+    assert.deepEqual(verdict.repeated, ["app"]);
+    assert.equal(exitCodeOf({ subject, verdict, containers: [] }), 1);
+  });
+
+  it("cannot tell where what runs could not be read, or the tag has some of its images still", () => {
+    const verdict = judge({}, { app: { ...outdated, isPartial: true } });
+    assert(verdict.kind === "unknown");
+    assert.match(verdict.reason, /^app was restarted for sha256:\w+, and its pods run sha256:\w+, an older index with/);
+    assert.equal(judge({ template: marks({ unclear: [ran] }), ...at(1000 * hourMs) }).kind, "unknown");
+    assert.equal(judge({ template: none, revisions: [] }, { app: { ...outdated, isPartial: true } }).kind, "restarted");
+    assert.equal(judge({}, { app: { ...outdated, isPartial: true }, web: outdated }).kind, "restarted");
+    assert.equal(judge({}, { app: { ...outdated, isPartial: true }, web: failed }).kind, "failed");
+  });
+
+  it("takes an older note for a restart that is not tried again, unless an interval is set", () => {
+    const annotations = { restarted: then, "figwasp/restarted-for": JSON.stringify({ app: wanted }) };
+    const known = { template: readMarks(annotations, "restarted"), revisions: [], ...at(1000 * hourMs) };
+    const verdict = judge(known);
+    assert(verdict.kind === "not converged");
+    assert.equal(verdict.nextTryAt, undefined);
+    assert.equal(judge({ ...known, retryIntervalMs: hourMs }).kind, "restarted");
+    assert.equal(
+      judge({ ...known, template: readMarks({ ...annotations, restarted: then }, "x") }).kind,
+      "not converged",
+    );
   });
 });
 
@@ -264,17 +451,48 @@ describe("exitCodeOf()", () => {
   ];
   for (const [what, verdict, containerVerdicts, code] of rows) {
     it(`is ${code} for what is ${what}`, () => {
-      const subject = { kind: "deployment", namespace: "shop", name: "api" } as const;
       const containers = containerVerdicts.map((own) => ({ name: "app", image: "api", verdict: own, podCount: 1 }));
       assert.equal(exitCodeOf({ subject, verdict, containers }), code);
     });
   }
 });
 
-describe("restartedFor()", () => {
-  for (const text of ["", "null", "[]", "1", '"x"', "{"]) {
+describe("readMarks()", () => {
+  const digest = digestOf("d");
+  const read = (note: unknown) => readMarks({ "figwasp/restarted-for": JSON.stringify(note), at: "then" }, "at");
+  const entry = { image: "api", wanted: digest, ran: [digest], unclear: [], try: 1 };
+
+  it("reads what writeNote() wrote", () => {
+    const annotations = { "figwasp/restarted-for": writeNote("then", { app: entry }), at: "later" };
+    const note = { at: "then", containers: { app: entry }, isOlderForm: false };
+    assert.deepEqual(readMarks(annotations, "at"), { note, restartedAt: "later" });
+  });
+
+  it("reads a note of the older form, also of containers that are named like its fields", () => {
+    const { note } = read({ at: digest, containers: digest });
+    assert.deepEqual(
+      [note?.isOlderForm, note?.at, Object.keys(note?.containers ?? {})],
+      [true, "then", ["at", "containers"]],
+    );
+  });
+
+  for (const text of ["", "null", "[]", "1", '"x"', "{", "{}", '{"app":"sha256:1"}', '{"app":1}']) {
     it(`takes ${JSON.stringify(text)} for nothing`, () => {
-      assert.deepEqual(Object.keys(restartedFor({ "figwasp/restarted-for": text })), []);
+      assert.equal(readMarks({ "figwasp/restarted-for": text }, "at").note, undefined);
+    });
+  }
+
+  const broken = [
+    1,
+    {},
+    { ...entry, try: 0 },
+    { ...entry, ran: "x" },
+    { ...entry, wanted: "x" },
+    { ...entry, image: 1 },
+  ];
+  for (const one of broken) {
+    it(`leaves out an entry like ${JSON.stringify(one)}`, () => {
+      assert.deepEqual(read({ at: "then", containers: { app: one, web: entry } }).note?.containers, { web: entry });
     });
   }
 });

@@ -10,9 +10,10 @@ import { fetch } from "../lib/http/fetch.ts";
 import { HttpError } from "../lib/errors.ts";
 import type { Cluster } from "../lib/kubernetes/cluster.ts";
 import type { WorkloadEvent } from "../lib/kubernetes/events.ts";
-import type { Kind, Pod, Secret, Workload } from "../lib/kubernetes/objects.ts";
+import type { Kind, Pod, Revision, Secret, Workload } from "../lib/kubernetes/objects.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
-import { aPod, aWorkload, owning } from "./support/cluster.ts";
+import type { NoteEntry } from "../lib/verdicts.ts";
+import { aContainer, aPod, aWorkload, owning } from "./support/cluster.ts";
 import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
 import { heard, type Login, plant, plantToken } from "./support/leaks.ts";
 import {
@@ -40,13 +41,21 @@ interface Scene {
   rollouts?: Workload["rollout"][];
   /** The pods after the PATCH. */
   newPods?: Pod[];
+  /** The newest first. */
+  revisions?: Revision[];
+  /** The workload after the PATCH. */
+  after?: Partial<Workload>;
   /** Further workloads in the cluster, which a selector finds. */
   listed?: Partial<Record<Kind, () => Partial<Workload>[]>>;
   /** By name; no other Secret exists. */
   secrets?: Record<string, () => Secret>;
   onPatch?: () => void;
-  /** Annotations that something takes out again. */
+  /** Annotations that something would take out again, by the dry run. */
   lost?: string[];
+  /** Annotations that something takes out again, which the dry run did not tell. */
+  lostLater?: string[];
+  /** Images of the template, as the dry run answers them. */
+  templateImages?: string[];
   onPods?: () => void;
   /** Called at each read of the workload after the PATCH. */
   onRead?: () => void;
@@ -68,6 +77,8 @@ interface Outcome {
   errors: string[];
   progress: string[];
   patches: { subject: string; annotations: Record<string, string> }[];
+  /** How many PATCHes with dryRun=All. */
+  dryPatches: number;
   lists: string[];
   /** Names of the workloads whose pods were read. */
   podReads: string[];
@@ -84,10 +95,14 @@ async function run({
   pods = [],
   rollouts = [],
   newPods = pods,
+  revisions = [],
+  after = {},
   listed = {},
   secrets = {},
   onPatch = () => {},
   lost = [],
+  lostLater = [],
+  templateImages = [],
   onPods = () => {},
   onRead = () => {},
   onEvent = () => {},
@@ -104,19 +119,24 @@ async function run({
     errors: [],
     progress: [],
     patches: [],
+    dryPatches: 0,
     lists: [],
     podReads: [],
     secrets: [],
     events: [],
     message: "",
   };
+  const written = new Map<string, Record<string, string>>();
   const cluster: Cluster = {
     namespace: "shop",
     getWorkload: async ({ kind, namespace, name }) => {
       if (name === "lost") throw new HttpError(404, "not found");
       if (outcome.patches.length > 0) onRead();
       const rollout = outcome.patches.length > 0 && (rollouts.length > 1 ? rollouts.shift() : rollouts[0]);
-      return aWorkload({ kind, namespace, name, ...workload, ...(rollout && { rollout }) });
+      const asMade = aWorkload({ kind, namespace, name, ...workload, ...(rollout && { rollout }) });
+      const annotations = written.get(`${kind} ${namespace}/${name}`);
+      if (!annotations) return asMade;
+      return { ...asMade, templateAnnotations: { ...asMade.templateAnnotations, ...annotations }, ...after };
     },
     listWorkloads: async (kind, namespace, selector) => {
       outcome.lists.push(`${kind} in ${namespace} by ${selector}`);
@@ -139,10 +159,16 @@ async function run({
       outcome.events.push(event);
       onEvent();
     },
-    annotateTemplate: async ({ kind, namespace, name }, annotations) => {
+    readRevisions: async () => revisions,
+    annotateTemplate: async ({ kind, namespace, name }, annotations, { isDryRun }) => {
+      if (isDryRun) {
+        outcome.dryPatches += 1;
+        return { lostAnnotations: lost, images: templateImages };
+      }
       outcome.patches.push({ subject: `${kind} ${namespace}/${name}`, annotations });
       onPatch();
-      return lost;
+      written.set(`${kind} ${namespace}/${name}`, annotations);
+      return { lostAnnotations: lostLater, images: [] };
     },
   };
   outcome.code = await main(
@@ -166,6 +192,11 @@ async function run({
   return outcome;
 }
 
+/** The note that the first PATCH wrote. */
+function noteIn(patches: Outcome["patches"]): { containers: Record<string, NoteEntry> } {
+  return JSON.parse(patches[0]?.annotations["figwasp/restarted-for"] ?? "");
+}
+
 /** A registry with an image `app:latest` that is named by this word, and a workload with that image. */
 async function aRegistry(t: TestContext, word: string): Promise<{ stub: StubRegistry; workload: Partial<Workload> }> {
   const stub = await serveRegistry(t);
@@ -175,13 +206,13 @@ async function aRegistry(t: TestContext, word: string): Promise<{ stub: StubRegi
 
 function podOf(word: string, name = "p1"): Pod {
   const imageID = `x/app@${sha256(imageOf(word).body)}`;
-  return aPod(name, "", { containers: [{ name: "app", pullPolicy: "Always", imageID }] });
+  return aPod(name, "", { containers: [aContainer({ imageID })] });
 }
 
 describe("main()", () => {
   it("restarts an outdated Deployment by one PATCH of two annotations, and says what it compared", async (t) => {
     const { stub, workload } = await aRegistry(t, "v2");
-    const { code, lines, patches } = await run({ workload, pods: [podOf("v1"), podOf("v2", "p2")] });
+    const { code, lines, patches, dryPatches } = await run({ workload, pods: [podOf("v1"), podOf("v2", "p2")] });
     const [running, resolved] = [imageOf("v1"), imageOf("v2")].map(({ body }) => sha256(body));
     assert.equal(code, 0);
     assert.deepEqual(lines, [
@@ -191,8 +222,14 @@ describe("main()", () => {
     ]);
     const annotations = {
       "kubectl.kubernetes.io/restartedAt": "2026-11-21T10:00:00Z",
-      "figwasp/restarted-for": JSON.stringify({ app: resolved }),
+      "figwasp/restarted-for": JSON.stringify({
+        at: "2026-11-21T10:00:00Z",
+        containers: {
+          app: { image: `${stub.host}/app:latest`, wanted: resolved, ran: [running], unclear: [], try: 1 },
+        },
+      }),
     };
+    assert.equal(dryPatches, 1);
     assert.deepEqual(patches, [{ subject: "deployment shop/api", annotations }]);
   });
 
@@ -244,10 +281,10 @@ describe("main()", () => {
       assert(lines[0]?.endsWith(called), lines[0]);
       assert.deepEqual([events, blobsAsked()], [[], 1]);
       const imageID = `x/app@${sha256(stub.manifests.get("latest")?.body ?? "")}`;
-      const current = aPod("p1", "", { containers: [{ name: "app", pullPolicy: "Always", imageID }] });
+      const current = aPod("p1", "", { containers: [aContainer({ imageID })] });
       assert.equal((await run({ workload, pods: [current] })).code, 0);
       const [{ annotations } = assert.fail()] = (await run({ workload, pods: [podOf("v1")] })).patches;
-      const stuck = { workload, pods: [{ ...podOf("v1"), annotations }] };
+      const stuck = { workload: { ...workload, templateAnnotations: annotations }, pods: [podOf("v1")] };
       assert.match((await run(stuck)).lines.at(-1) ?? "", /not converged/);
       assert.equal(blobsAsked(), 2, "the dry run's and the restart's");
     });
@@ -479,8 +516,8 @@ describe("main()", () => {
       const pods = [
         aPod("p1", "", {
           containers: [
-            { name: "app", pullPolicy: "IfNotPresent", imageID: `x@${digestOf("a")}` },
-            { name: "old", pullPolicy: "Always", imageID: `x@${digestOf("b")}` },
+            aContainer({ name: "app", pullPolicy: "IfNotPresent", imageID: `x@${digestOf("a")}` }),
+            aContainer({ name: "old", imageID: `x@${digestOf("b")}` }),
           ],
         }),
       ];
@@ -498,7 +535,6 @@ describe("main()", () => {
     const rolling = { isComplete: false, progress: "1 of 2 pods updated, 0 available", failure: undefined };
     const done = { isComplete: true, progress: "2 of 2 pods updated, 2 available", failure: undefined };
     const waiting = { ...env, FIGWASP_WAIT: "true" };
-    const restartedFor = { "figwasp/restarted-for": JSON.stringify({ app: sha256(imageOf("v2").body) }) };
 
     it("follows the rollout, and says that it is done", async (t) => {
       const { workload } = await aRegistry(t, "v2");
@@ -513,7 +549,7 @@ describe("main()", () => {
 
     it("fails where the new pods run something else than was resolved", async (t) => {
       const { workload } = await aRegistry(t, "v2");
-      const newPods = [{ ...podOf("v1"), annotations: restartedFor }];
+      const newPods = [podOf("v1")];
       const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
       assert.equal(code, 1);
       assert.match(lines.at(-1) ?? "", /^deployment shop\/api: not converged, app was restarted for sha256/);
@@ -552,7 +588,7 @@ describe("main()", () => {
     it("takes the new pods for right that run what the tag points to by then", async (t) => {
       const { stub, workload } = await aRegistry(t, "v2");
       const onPatch = () => void stub.manifests.set("latest", imageOf("v3"));
-      const newPods = [{ ...podOf("v3"), annotations: restartedFor }];
+      const newPods = [podOf("v3")];
       const scene = { workload, pods: [podOf("v1")], newPods, rollouts: [done], onPatch, env: waiting };
       const { code, lines } = await run(scene);
       assert.equal(code, 0);
@@ -570,7 +606,7 @@ describe("main()", () => {
         const containers = ["app", "side"].map((name) => ({ name, image }));
         const running = (word: string, names: { name: string }[]) => {
           const imageID = `x@${sha256(imageOf(word).body)}`;
-          return [aPod("p1", "", { containers: names.map(({ name }) => ({ name, pullPolicy: "Always", imageID })) })];
+          return [aPod("p1", "", { containers: names.map(({ name }) => aContainer({ name, imageID })) })];
         };
         const [pods, newPods] = [running("v1", containers), running("v2", [change, { name: "side" }])];
         const onPatch = () => void containers.splice(0, 1, change);
@@ -600,7 +636,7 @@ describe("main()", () => {
       const { stub } = await aRegistry(t, "v2");
       const image = `${stub.host}/app:latest`;
       const workload = { containers: ["app", "dev"].map((name) => ({ name, image })) };
-      const imported = { name: "dev", pullPolicy: "Always", imageID: `x/import-2026-01-01@${digestOf("i")}` };
+      const imported = aContainer({ name: "dev", imageID: `x/import-2026-01-01@${digestOf("i")}` });
       const both = (pod: Pod): Pod => ({ ...pod, containers: [...pod.containers, imported] });
       const scene = { workload, pods: [both(podOf("v1"))], newPods: [both(podOf("v2"))], rollouts: [done] };
       assert.deepEqual([(await run(scene)).code, (await run({ ...scene, env: waiting })).code], [0, 0]);
@@ -621,7 +657,7 @@ describe("main()", () => {
 
     it("tells in an Event too that a restart did not help", async (t) => {
       const { workload } = await aRegistry(t, "v2");
-      const newPods = [{ ...podOf("v1"), annotations: restartedFor }];
+      const newPods = [podOf("v1")];
       const { events } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
       assert.deepEqual(
         events.map(({ reason }) => reason),
@@ -631,7 +667,8 @@ describe("main()", () => {
 
     it("fails where the tag has moved again in the meantime, and says so", async (t) => {
       const { workload } = await aRegistry(t, "v2");
-      const { code, lines } = await run({ workload, pods: [podOf("v1")], rollouts: [done], env: waiting });
+      const newPods = [podOf("v0")];
+      const { code, lines } = await run({ workload, pods: [podOf("v1")], newPods, rollouts: [done], env: waiting });
       assert.equal(code, 1);
       assert.match(lines.at(-1) ?? "", /Cannot follow the rollout of .*: it has rolled out, and is outdated again$/);
     });
@@ -659,13 +696,10 @@ describe("main()", () => {
     const { workload } = await aRegistry(t, "v2");
     const other = { ...env, FIGWASP_RESTART_ANNOTATION: "example.org/at" };
     const { patches } = await run({ workload, pods: [podOf("v1")], env: other });
-    const resolved = sha256(imageOf("v2").body);
-    const annotations = {
-      "example.org/at": "2026-11-21T10:00:00Z",
-      "figwasp/restarted-for": JSON.stringify({ app: resolved }),
-    };
-    assert.deepEqual(patches[0]?.annotations, annotations);
-    const again = { workload, pods: [{ ...podOf("v1"), annotations }], env: other };
+    const [{ annotations } = assert.fail()] = patches;
+    assert.deepEqual(Object.keys(annotations), ["example.org/at", "figwasp/restarted-for"]);
+    assert.equal(annotations["example.org/at"], "2026-11-21T10:00:00Z");
+    const again = { workload: { ...workload, templateAnnotations: annotations }, pods: [podOf("v1")], env: other };
     assert.match((await run(again)).lines.at(-1) ?? "", /was restarted for .* at 2026-11-21T10:00:00Z/);
     const due = { ...again, env: { ...other, FIGWASP_RETRY_INTERVAL: "1h" } };
     assert.equal((await run(due)).patches.length, 0, "it is not due yet");
@@ -780,41 +814,50 @@ describe("main()", () => {
       { name: "app", image: `${stub.host}/app:latest` },
     ];
     const [pod] = [podOf("v1")];
-    pod?.containers.push({ name: "lost", pullPolicy: "Always", imageID: `x@${digestOf("x")}` });
+    pod?.containers.push(aContainer({ name: "lost", imageID: `x@${digestOf("x")}` }));
     const { code, lines, patches } = await run({ workload: { containers }, pods: pod ? [pod] : [] });
     assert.equal(code, 1);
     assert.equal(patches.length, 1);
     assert.equal(lines.at(-1), "deployment shop/api: restarted, outdated: app");
   });
 
-  it("keeps what an earlier restart of another container was for, and forgets containers that are gone", async (t) => {
+  it("keeps what it noted of a container that cannot be judged now, and forgets all that has converged", async (t) => {
     const { stub } = await aRegistry(t, "v2");
+    const image = `${stub.host}/app:latest`;
     const containers = [
-      { name: "app", image: `${stub.host}/app:latest` },
-      { name: "web", image: `ghcr.io/a/b@${digestOf("x")}` },
+      { name: "app", image },
+      { name: "web", image: `${stub.host}/app:gone` },
+      { name: "pinned", image: `ghcr.io/a/b@${digestOf("x")}` },
     ];
-    const earlier = JSON.stringify({ web: "sha256:w", gone: "sha256:g", app: "sha256:a" });
-    const workload = { containers, templateAnnotations: { "figwasp/restarted-for": earlier } };
-    const { patches } = await run({ workload, pods: [podOf("v1")] });
-    const expected = { web: "sha256:w", app: sha256(imageOf("v2").body) };
-    assert.deepEqual(JSON.parse(patches[0]?.annotations["figwasp/restarted-for"] ?? ""), expected);
+    const entry = { image, wanted: digestOf("w"), ran: [digestOf("r")], unclear: [], try: 2 };
+    const earlier = { web: entry, pinned: entry, gone: entry };
+    const note = JSON.stringify({ at: "2026-11-21T09:00:00Z", containers: earlier });
+    const pod = podOf("v1");
+    const web = aContainer({ name: "web", imageID: `x@${digestOf("r")}` });
+    const workload = { containers, templateAnnotations: { "figwasp/restarted-for": note } };
+    const { patches, code } = await run({ workload, pods: [{ ...pod, containers: [...pod.containers, web] }] });
+    const noted = noteIn(patches).containers;
+    assert.deepEqual(Object.keys(noted).toSorted(), ["app", "web"]);
+    assert.deepEqual(noted["web"], entry);
+    assert.equal(code, 1, "the lookup of web has failed");
   });
 
   it("restarts once for a digest that the nodes do not pull, and says so with exit code 1", async (t) => {
     const { workload } = await aRegistry(t, "v2");
     const first = await run({ workload, pods: [podOf("v1")] });
-    const pods = [{ ...podOf("v1"), annotations: first.patches[0]?.annotations ?? {} }];
+    const pods = [podOf("v1")];
+    const stuck = { ...workload, templateAnnotations: first.patches[0]?.annotations ?? {} };
     for (let again = 1; again <= 3; again++) {
-      const { code, lines, patches } = await run({ workload, pods });
+      const { code, lines, patches } = await run({ workload: stuck, pods });
       assert.deepEqual([code, patches], [1, []]);
       assert.match(lines[1] ?? "", /^deployment shop\/api: not converged, app was restarted for sha256:/);
     }
-    const retried = await run({ workload, pods, env: { ...env, FIGWASP_RETRY_INTERVAL: "1ms" } });
+    const retried = await run({ workload: stuck, pods, env: { ...env, FIGWASP_RETRY_INTERVAL: "1ms" } });
     assert.deepEqual([retried.code, retried.patches.length], [0, 1]);
   });
 
   it("does not fail where the pods, after a restart, run an older index that shares a config with the tag's", async (t) => {
-    const { stub, workload } = await aRegistry(t, "v2");
+    const { stub, workload: made } = await aRegistry(t, "v2");
     const [amd, arm] = ["amd64", "arm64"].map((architecture) => ({ os: "linux", architecture }));
     const index = (note: string, other: string) => {
       const shared = stub.put(`shared ${note}`, imageOf("shared", note));
@@ -822,9 +865,10 @@ describe("main()", () => {
     };
     const was = stub.put("was", index("1", "old"));
     const resolved = stub.put("latest", index("2", "new"));
-    const annotations = { "figwasp/restarted-for": JSON.stringify({ app: resolved }) };
-    const containers = [{ name: "app", pullPolicy: "Always", imageID: `x/app@${was}` }];
-    const { code, lines, patches } = await run({ workload, pods: [aPod("p1", "", { containers, annotations })] });
+    const templateAnnotations = { "figwasp/restarted-for": JSON.stringify({ app: resolved }) };
+    const workload = { ...made, templateAnnotations };
+    const containers = [aContainer({ imageID: `x/app@${was}` })];
+    const { code, lines, patches } = await run({ workload, pods: [aPod("p1", "", { containers })] });
     assert.match(
       lines.at(-1) ?? "",
       /^deployment shop\/api: unknown, app was restarted for .*, an older index with some/,
@@ -933,7 +977,7 @@ describe("main()", () => {
       else response.writeHead(307, { location: `http://${stub.host}${request.path}` }).end();
     });
     const image = (workload.containers?.[0]?.image ?? "").replace(stub.host, proxy.host);
-    const lost = aPod("p2", "", { containers: [{ name: "app", pullPolicy: "Always", imageID: `x@${broken}` }] });
+    const lost = aPod("p2", "", { containers: [aContainer({ imageID: `x@${broken}` })] });
     const scene = { workload: { containers: [{ name: "app", image }] }, pods: [podOf("v1"), lost] };
     const { code, lines, patches } = await run(scene);
     assert.deepEqual([code, patches.length], [1, 1]);
@@ -976,6 +1020,26 @@ describe("main()", () => {
     assert.equal(again.lines.at(-1), `deployment shop/api: failed, ${reason}`);
   });
 
+  it("writes nothing where something would take the note out, for each run would make another restart", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const { code, lines, events, patches } = await run({
+      workload,
+      pods: [podOf("v1")],
+      lost: ["figwasp/restarted-for"],
+    });
+    const reason = "the pod template would have no annotation figwasp/restarted-for, something takes it out";
+    assert.equal(lines.at(-1), `deployment shop/api: failed, Cannot restart deployment shop/api: ${reason}`);
+    assert.deepEqual([code, patches, events], [1, [], []]);
+  });
+
+  it("writes nothing where admission pins the template, in which the tag would not be followed any more", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const templateImages = [`ghcr.io/acme/api:1.2@${digestOf("new")}`];
+    const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], templateImages });
+    assert.match(lines.at(-1) ?? "", /^deployment shop\/api: skipped, pinned by admission: something writes a digest/);
+    assert.deepEqual([code, patches], [0, []]);
+  });
+
   const lostNotes: [string, string[], string][] = [
     ["was made, and its note was taken out again", ["figwasp/restarted-for"], "Restarted"],
     ["was taken out again", ["kubectl.kubernetes.io/restartedAt", "figwasp/restarted-for"], "Cannot restart"],
@@ -983,7 +1047,7 @@ describe("main()", () => {
   for (const [what, lost, verb] of lostNotes) {
     it(`fails where the restart ${what}, for each run would make another`, async (t) => {
       const { workload } = await aRegistry(t, "v2");
-      const { code, lines, events } = await run({ workload, pods: [podOf("v1")], lost });
+      const { code, lines, events } = await run({ workload, pods: [podOf("v1")], lostLater: lost });
       const reason = `the pod template has no annotation ${lost.join(", ")} now, something takes it out again`;
       assert.equal(lines.at(-1), `deployment shop/api: failed, ${verb} deployment shop/api: ${reason}`);
       assert.deepEqual([code, events], [1, []]);
@@ -1345,7 +1409,7 @@ describe("main() and the Secrets that pods name", () => {
     const secrets = { pull: () => ({ ...secretOf(config, "kubernetes.io/dockercfg"), isOlderForm: true }) };
     const { code, patches } = await run({ t, workload, pods: [naming(podOf("v0"), "pull")], secrets });
     assert.deepEqual([code, patches.length], [0, 1]);
-    assert.equal(JSON.parse(patches[0]?.annotations["figwasp/restarted-for"] ?? "").app, digest);
+    assert.equal(noteIn(patches).containers["app"]?.wanted, digest);
   });
 
   it("prints none of them where a registry repeats what it was sent", async (t) => {

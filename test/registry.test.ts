@@ -558,7 +558,7 @@ describe("lookUp()", () => {
       const pods: Running[] = [{ kind: "digest", digest: was, isImageId: false }];
       const registry = await openRegistry(t);
       const meaningAfter = async (...digests: Digest[]) => {
-        const options = { running: pods, restartedFor: new Set(digests), keyring: noKeys };
+        const options = { running: pods, restartedFor: digests[0], keyring: noKeys };
         return meaningsOf(await lookUp(registry, stub.image("latest"), options)).get(was);
       };
       assert.equal(await meaningAfter(digest), "partial");
@@ -587,14 +587,14 @@ describe("lookUp()", () => {
     assert.equal(stub.requests.length, 5, "HEAD, the two indexes, and the first image of each");
   });
 
-  it("finds other content where what runs is of a type that cannot be read any more", async (t) => {
+  it("tells that it cannot be read where what runs is of a type that cannot be read any more", async (t) => {
     const stub = await serveRegistry(t);
     const old = stub.put("old", { body: "{}", type: "application/vnd.docker.distribution.manifest.v1+prettyjws" });
     stub.put("latest", imageOf("b"));
     const lookup = await look(await openRegistry(t), stub.image("latest"), [
       { kind: "digest", digest: old, isImageId: false },
     ]);
-    assert.equal(meaningsOf(lookup).get(old), "other");
+    assert.equal(meaningsOf(lookup).get(old), "unreadable");
   });
 
   it("fails for a running image ID that neither configs nor the registry explain", async (t) => {
@@ -613,7 +613,7 @@ describe("lookUp()", () => {
     assert.equal(meaningsOf(lookup).get(digestOf("id")), "failed");
   });
 
-  it("believes the configs about a running image ID of which the registry says nothing", async (t) => {
+  it("fails for a running image ID that is no config, and of which the registry says nothing", async (t) => {
     const image = imageOf("new");
     const stub = await serve(t, ({ method, path }, response) => {
       if (!path.endsWith("latest") && !path.endsWith(sha256(image.body))) return void response.writeHead(500).end();
@@ -622,7 +622,7 @@ describe("lookUp()", () => {
     });
     const pods: Running[] = [{ kind: "digest", digest: digestOf("id"), isImageId: true }];
     const lookup = await look(await openRegistry(t), `${stub.host}/app`, pods);
-    assert.equal(meaningsOf(lookup).get(digestOf("id")), "other");
+    assert.equal(meaningsOf(lookup).get(digestOf("id")), "failed");
   });
 
   it("takes a digest that one pod reports with its repository for a manifest's, whatever another pod reports", async (t) => {

@@ -4,8 +4,9 @@
  */
 import { statusOf } from "../errors.ts";
 import type { Workload } from "../kubernetes/objects.ts";
+import type { OwnedObjects } from "../kubernetes/owned-objects.ts";
 import { parseReference } from "../registry/reference.ts";
-import { messageOf } from "../text.ts";
+import { messageOf, quote } from "../text.ts";
 import { describeSubject, type Finding } from "../verdicts.ts";
 import type { RunContext } from "./context.ts";
 import { hintsFor } from "./gitops.ts";
@@ -15,7 +16,13 @@ import { toEvent } from "./report.ts";
  *  images. */
 export async function announce(run: RunContext, workload: Workload, finding: Finding): Promise<Finding> {
   const isRestart = finding.verdict.kind === "restarted";
-  if (isRestart) for (const hint of hintsFor(workload.metadataKeys, run.config.fieldManager)) run.notes.add(hint);
+  if (isRestart) {
+    for (const hint of hintsFor(workload.metadataKeys, run.config.fieldManager)) run.notes.add(hint);
+    if (workload.revisionHistoryLimit === 0) {
+      const why = "(revisionHistoryLimit is 0): an undo of this restart cannot be noticed";
+      run.notes.add(`${describeSubject(workload)} keeps no older revisions ${why}`);
+    }
+  }
   const complete = isRestart ? await addReleases(run, finding) : finding;
   if (!run.config.isDryRun) await recordEvent(run, workload, complete);
   return complete;
@@ -23,9 +30,9 @@ export async function announce(run: RunContext, workload: Workload, finding: Fin
 
 async function addReleases({ registry }: RunContext, finding: Finding): Promise<Finding> {
   const containers = finding.containers.map(async (container) => {
-    const { image, verdict } = container;
+    const { verdict } = container;
     if (verdict.kind !== "outdated") return container;
-    return { ...container, release: await registry.releaseOf(parseReference(image), verdict.resolved) };
+    return { ...container, release: await registry.releaseOf(parseReference(verdict.image), verdict.resolved) };
   });
   return { ...finding, containers: await Promise.all(containers) };
 }
@@ -39,6 +46,17 @@ async function recordEvent({ cluster, notes, now }: RunContext, { uid }: Workloa
     const isExpected = [403, 409].includes(statusOf(error) ?? 0);
     if (!isExpected) notes.add(`Cannot write an Event of ${describeSubject(finding.subject)}: ${messageOf(error)}`);
   }
+}
+
+const containersAnnotation = "figwasp/containers";
+
+/** Notes that an undo of a Deployment has taken its owner's word along, which the ReplicaSet that was left still has. */
+export function noteLostWords({ notes }: RunContext, workload: Workload, { replicaSets }: OwnedObjects): void {
+  const [newest, before] = replicaSets.toSorted((a, b) => Number(b.revision) - Number(a.revision));
+  const lost = before?.ownAnnotations[containersAnnotation];
+  if (!newest?.isReused || lost === undefined || workload.ownAnnotations[containersAnnotation] !== undefined) return;
+  const found = `its ReplicaSet ${before?.name} still has ${quote(lost)}`;
+  notes.add(`${describeSubject(workload)} has lost its annotation ${containersAnnotation} at an undo: ${found}`);
 }
 
 /** Notes the volumes whose image is not checked. */

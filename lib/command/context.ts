@@ -2,6 +2,7 @@
  * What the functions of a run share, and how it is set up from the settings: deadlines, registries, credentials,
  * cluster.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { PullSecrets, readMountedConfig } from "../credentials/pull-secrets.ts";
 import { traced } from "../http/trace.ts";
 import { boundFetch } from "../http/transport.ts";
@@ -23,7 +24,10 @@ export interface RunContext {
   notes: Set<string>;
   /** Ends the run: its deadline, or a signal of the operating system. */
   signal: AbortSignal;
+  /** The time by the API server's clock, as far as it has told. */
   now: () => Date;
+  /** Waits for owners that put back at once what they apply. */
+  settle: () => Promise<void>;
   /** Writes a line of the log while the run goes on; does nothing if the command or the output prints no log. */
   log: (line: string) => void;
   /** Shows a person how far the run is; does nothing without a terminal. */
@@ -48,8 +52,10 @@ export async function prepare(config: Config, outside: Outside): Promise<RunCont
   const namespace = config.namespace ?? cluster.namespace;
   const hasLog = config.command === "run" && config.output === "text" && !outside.terminal;
   const log = hasLog ? outside.log : () => {};
-  const { now, progress: showProgress = () => {} } = outside;
-  return { config, namespace, cluster, registry, pullSecrets, notes, signal, now, log, showProgress };
+  const { progress: showProgress = () => {}, settleMs = 0 } = outside;
+  const now = () => new Date(outside.now().getTime() - (cluster.clock.aheadMs ?? 0));
+  const settle = () => sleep(settleMs, undefined, { signal }).catch(() => undefined); // at its end a run does not wait
+  return { config, namespace, cluster, registry, pullSecrets, notes, signal, now, settle, log, showProgress };
 }
 
 function startDeadline(timeoutMs: number, stop: AbortSignal | undefined): AbortSignal {

@@ -1,6 +1,8 @@
 /**
  * Reasons of a verdict that take more than a few words. When each applies is decided in figwasp.ts.
  */
+import type { FieldManager, WorkloadName } from "../kubernetes/objects.ts";
+import { quote } from "../text.ts";
 import type { OutdatedContainer } from "../verdicts.ts";
 
 type NamedOutdated = OutdatedContainer & { name: string };
@@ -12,18 +14,67 @@ export function describeUnclear({ name, running, resolved }: NamedOutdated): str
 }
 
 /** Why a container has not converged, the likeliest cause first: if the registry does not have what the nodes pulled,
- *  they know it by another name. `restartedAt` is undefined if no pod tells when it was restarted. */
+ *  they know it by another name. `nextTryAt` is undefined if it is not tried again by itself. */
 export function describeStuck(
   { name, running, resolved, isAbsent }: NamedOutdated,
-  { restartedAt, retryIntervalMs }: { restartedAt: string | undefined; retryIntervalMs: number | undefined },
+  { restartedAt, nextTryAt }: { restartedAt: string; nextTryAt: string | undefined },
 ): string {
-  const when = restartedAt ?? "a time that no pod tells";
-  const retry = retryIntervalMs === undefined ? ", or set FIGWASP_RETRY_INTERVAL" : "";
   const mirror = "they pull through a mirror or cache that still serves an older image";
   const proxy = "a proxy rewrites the image, or the nodes know it by another repository's name";
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
+  const next = nextTryAt === undefined ? "no further try" : `next try after ${nextTryAt}`;
   return (
-    `${name} was restarted for ${resolved} at ${when}, and its pods run ${running}. Likely ${likely}; or somebody ` +
-    `rolled it out since. Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask${retry}, or restart it by hand`
+    `${name} was restarted for ${resolved} at ${restartedAt}, and its pods run ${running}. Likely ${likely}. ` +
+    "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, set FIGWASP_RETRY_INTERVAL, or " +
+    `restart it by hand; ${next}`
   );
+}
+
+/** Why a container is not restarted for a digest again: the template has gone back to what it was before. */
+export function describeTakenBack(
+  { container, at, revision }: { container: NamedOutdated; at: string; revision: number },
+  managers: FieldManager[],
+): string {
+  const { name, resolved } = container;
+  const when = `at ${at} (revision ${revision})`;
+  return `${name} was restarted for ${resolved} ${when}, and ${describeWriter(managers, at)} took that back: ${untilMoved}`;
+}
+
+/** The same of a restart that was gone from the template by the end of the run. */
+export function describeTakenBackAtOnce(
+  { outdated, at }: { outdated: Record<string, string>; at: string },
+  managers: FieldManager[],
+): string {
+  const what = Object.entries(outdated).map(([name, digest]) => `${name} was restarted for ${digest}`);
+  return `${what.join(", ")} at ${at}, and ${describeWriter(managers, at)} took that back at once: ${untilMoved}`;
+}
+
+const untilMoved = "it is not restarted for that digest again, until the tag moves or somebody restarts it";
+
+// Who only removes fields, as an undo does, leaves no trace but that they are gone.
+function describeWriter(managers: FieldManager[], at: string): string {
+  const [latest] = managers;
+  if (!latest?.name) return "somebody";
+  if (latest.atMs >= Date.parse(at)) return latest.name;
+  return `somebody (its template belongs to field manager ${latest.name})`;
+}
+
+/** Why a workload is skipped that its owner has paused. */
+export function describePaused({ kind, name }: WorkloadName): string {
+  return `paused by its label figwasp/paused: kubectl label ${kind}/${name} figwasp/paused- ends that`;
+}
+
+/** Why no registry can tell what admission would pin a fresh pod to. */
+export function describeForeignPin(repository: string): string {
+  return `its pods are pinned to ${repository}, another repository than the template's: what resolved it there is not asked`;
+}
+
+/** Why a short name on a CRI-O node is not asked about. */
+export function describeUntoldHost(image: string): string {
+  return `its node does not tell from which registry it took the short name ${quote(image)}`;
+}
+
+/** Why what a CRI-O node runs cannot be compared. `asked` is the image in the repository that the node reports. */
+export function describeGuess(asked: string): string {
+  return `its node took a short name from ${asked.replace(/:[^:/]*$/, "")}, and that repository does not have what runs`;
 }

@@ -10,7 +10,10 @@ import type { WorkloadEvent } from "./events.ts";
 import {
   type AnyWorkload,
   type Kind,
+  type Revision,
   type Secret,
+  sortRevisions,
+  toRevision,
   toSecret,
   toWorkload,
   type Workload,
@@ -27,15 +30,29 @@ export interface Cluster {
   /** In all namespaces if none is given. */
   listWorkloads: (kind: Kind, namespace: string | undefined, selector: string) => Promise<Workload[]>;
   readOwnedObjects: (workload: Workload) => Promise<OwnedObjects>;
+  /** Its revisions in full, the newest first. */
+  readRevisions: (workload: Workload) => Promise<Revision[]>;
   /** Undefined if the Secret does not exist. Status 403: the Role grants neither `get` nor `list`. */
   getSecret: (namespace: string, name: string) => Promise<Secret | undefined>;
   /** Whether the API server would allow it. */
   mayI: (right: Right) => Promise<boolean>;
   /** Status 403: the Role does not grant it. Status 409: an Event of this name exists already. */
   recordEvent: (event: WorkloadEvent) => Promise<void>;
-  /** Sets annotations of the pod template, and resolves to the keys of those that the changed workload does not have: a
-   *  webhook may remove what it does not know. Status 409: the workload is no longer the one given. */
-  annotateTemplate: (workload: Workload, annotations: Annotations) => Promise<string[]>;
+  /** Sets annotations of the pod template, and resolves to what came of it. With `isDryRun` the API server writes
+   *  nothing, and answers what it would write. Status 409: the workload is no longer the one given. */
+  annotateTemplate: (workload: Workload, annotations: Annotations, options: WriteOptions) => Promise<WrittenTemplate>;
+}
+
+export interface WriteOptions {
+  isDryRun: boolean;
+}
+
+/** The pod template after a change, as admission made it. */
+export interface WrittenTemplate {
+  /** The keys of annotations that were set and are not there: a webhook may remove what it does not know. */
+  lostAnnotations: string[];
+  /** Of its containers, init containers and sidecars first. */
+  images: string[];
 }
 
 /** One right of a Role, or of a ClusterRole. */
@@ -54,7 +71,7 @@ type Annotations = Record<string, string>;
  *  if the kubeconfig does not authenticate. */
 export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promise<Cluster> {
   const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config);
-  const ownedObjects = new OwnedObjectsReader(call, config.restartAnnotation);
+  const ownedObjects = new OwnedObjectsReader(call);
   return {
     clock,
     namespace: ownNamespace,
@@ -68,6 +85,10 @@ export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promi
       return workloads;
     },
     readOwnedObjects: (workload) => ownedObjects.read(workload),
+    async readRevisions({ kind, namespace, selector, uid }) {
+      const path = appsPath(namespace, kind === "deployment" ? "replicasets" : "controllerrevisions");
+      return sortRevisions(await listAll(call, path, { selector, pick: toRevision }), uid);
+    },
     async getSecret(namespace, name) {
       const secret = await readSecret(call, namespace, name);
       return secret && toSecret(secret);
@@ -77,7 +98,9 @@ export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promi
       const path = `/api/v1/namespaces/${event.metadata.namespace}/events`;
       await call(path, { method: "POST", body: JSON.stringify(event) });
     },
-    annotateTemplate: (workload, annotations) => annotateTemplate(call, workload, { annotations, ...config }),
+    annotateTemplate(workload, annotations, { isDryRun }) {
+      return annotateTemplate(call, workload, { annotations, isDryRun, fieldManager: config.fieldManager });
+    },
   };
 }
 
@@ -121,42 +144,49 @@ async function reviewAccess(call: Call, { namespace, verb, group, resource, name
 /** What is written to which workload, and by whom. */
 interface TemplateChange {
   path: string;
+  /** With `dryRun=All` where nothing is to be written. */
+  query: string;
   resourceVersion: string;
   annotations: Annotations;
-  fieldManager: string;
 }
 
 async function annotateTemplate(
   call: Call,
   workload: Workload,
-  { annotations, fieldManager }: Pick<TemplateChange, "annotations" | "fieldManager">,
-): Promise<string[]> {
+  { annotations, fieldManager, isDryRun }: WriteOptions & { annotations: Annotations; fieldManager: string },
+): Promise<WrittenTemplate> {
   const { resourceVersion } = workload;
-  const change = { path: workloadPath(workload), resourceVersion, annotations, fieldManager };
+  const query = new URLSearchParams({ fieldManager, ...(isDryRun && { dryRun: "All" }) }).toString();
+  const change = { path: workloadPath(workload), query, resourceVersion, annotations };
   const changed = await patchTemplate(call, change).catch((error: unknown) => {
     if (statusOf(error) !== 403) throw error;
     return putTemplate(call, change, rethrowFirst(error));
   });
   // An answer without a template is not one of an API server, and tells nothing about annotations.
-  const template = changed.spec?.template;
-  if (!template) return [];
-  return Object.keys(annotations).filter((key) => template.metadata?.annotations?.[key] === undefined);
+  const { template } = changed.spec ?? {};
+  if (!template) return { lostAnnotations: [], images: [] };
+  const { metadata, spec } = template;
+  return {
+    lostAnnotations: Object.entries(annotations).flatMap(([key, value]) => {
+      return metadata?.annotations?.[key] === value ? [] : [key];
+    }),
+    images: [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].map(({ image = "" }) => image),
+  };
 }
 
 // With the resourceVersion the API server answers 409 if the workload is no longer the one that was judged. So two runs
 // at the same time restart once.
 async function patchTemplate(call: Call, change: TemplateChange): Promise<AnyWorkload> {
-  const { path, resourceVersion, annotations, fieldManager } = change;
+  const { path, query, resourceVersion, annotations } = change;
   const patch = { metadata: { resourceVersion }, spec: { template: { metadata: { annotations } } } };
   const headers = { "content-type": "application/strategic-merge-patch+json" };
-  const query = new URLSearchParams({ fieldManager }).toString();
   return (await call(`${path}?${query}`, { method: "PATCH", headers, body: JSON.stringify(patch) })) as AnyWorkload;
 }
 
 // figwasp v1's Role grants `update` instead of `patch`. The object goes back as it came, unknown fields included.
 async function putTemplate(
   call: Call,
-  { path, resourceVersion, annotations, fieldManager }: TemplateChange,
+  { path, query, resourceVersion, annotations }: TemplateChange,
   onRefusal: (error: unknown) => never,
 ): Promise<AnyWorkload> {
   const object = (await call(path).catch(onRefusal)) as {
@@ -166,7 +196,6 @@ async function putTemplate(
   if (object.metadata.resourceVersion !== resourceVersion) throw new HttpError(409, `${path} has changed in between`);
   const { template } = object.spec;
   template.metadata = { ...template.metadata, annotations: { ...template.metadata?.annotations, ...annotations } };
-  const query = new URLSearchParams({ fieldManager }).toString();
   return (await call(`${path}?${query}`, { method: "PUT", body: JSON.stringify(object) }).catch(
     onRefusal,
   )) as AnyWorkload;

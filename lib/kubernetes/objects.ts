@@ -6,6 +6,7 @@ import type {
   V1DaemonSet,
   V1Deployment,
   V1LabelSelector,
+  V1ManagedFieldsEntry,
   V1ObjectMeta,
   V1Pod,
   V1ReplicaSet,
@@ -44,14 +45,27 @@ export interface Workload extends WorkloadName {
   /** What the controller calls the newest template: of a Deployment the number of its revision, of a StatefulSet the
    *  name of a ControllerRevision. Empty for a DaemonSet, whose status does not name it. */
   revision: string;
+  /** How many older revisions its controller keeps. */
+  revisionHistoryLimit: number;
   /** Of the pod template. */
   templateAnnotations: Record<string, string>;
+  /** Who has written fields of the pod template, the latest first. Who has only removed some is not recorded. */
+  templateManagers: FieldManager[];
   /** Keys of the workload's own labels and annotations: tools that apply manifests mark them this way. */
   metadataKeys: string[];
+  /** What its owner says to figwasp: the workload's own labels and annotations whose keys begin with `figwasp/`. */
+  ownLabels: Record<string, string>;
+  ownAnnotations: Record<string, string>;
   /** Of the pod template, init containers and sidecars first. */
   containers: { name: string; image: string }[];
   /** Volumes of the pod template whose image a push can move. */
   imageVolumes: { name: string; image: string }[];
+}
+
+/** Who has written fields of an object, and when for the last time, in milliseconds. */
+export interface FieldManager {
+  name: string;
+  atMs: number;
 }
 
 /** How far the newest template is, by the rules of `kubectl rollout status`. */
@@ -74,6 +88,11 @@ export interface ReplicaSet {
   ownerUid: string;
   /** Number of the revision; an undo gives an older ReplicaSet the highest number. */
   revision: string;
+  name: string;
+  /** Whether the template has gone back to it. */
+  isReused: boolean;
+  /** The annotations that the Deployment had while this was its newest revision, those of figwasp alone. */
+  ownAnnotations: Record<string, string>;
 }
 
 /** One revision of a DaemonSet. */
@@ -85,8 +104,21 @@ export interface ControllerRevision {
   number: number;
 }
 
+/** One revision of a workload in full: a ReplicaSet, or a ControllerRevision of a StatefulSet or DaemonSet. */
+export interface Revision {
+  /** An undo gives an older revision the highest number. */
+  number: number;
+  /** When its object was made, in milliseconds. */
+  createdAtMs: number;
+  /** Whether the template has gone back to it: its object was there before it got its number. */
+  isReused: boolean;
+  /** Of its pod template. */
+  templateAnnotations: Record<string, string>;
+}
+
 export interface Pod {
   name: string;
+  createdAtMs: number;
   /** Of the object that manages it: a ReplicaSet, a StatefulSet or a DaemonSet. */
   ownerUid: string;
   /** Its label `controller-revision-hash`; empty for a pod of a Deployment. */
@@ -94,12 +126,21 @@ export interface Pod {
   isTerminating: boolean;
   /** `status.phase`. */
   phase: string;
-  /** figwasp's own, and the one that tells when the pod was restarted. Others are not kept. */
-  annotations: Record<string, string>;
   /** Names of Secrets. Admission has added those of its ServiceAccount, if the pod had none of its own. */
   pullSecrets: string[];
-  /** `imageID` is empty until the container has started once. */
-  containers: { name: string; pullPolicy: string; imageID: string }[];
+  /** Init containers and sidecars first. */
+  containers: PodContainer[];
+}
+
+export interface PodContainer {
+  name: string;
+  /** As admission made it. */
+  image: string;
+  pullPolicy: string;
+  /** Empty until the container has started once. */
+  imageID: string;
+  /** What runs it: `containerd`, `cri-o`, `docker`. Empty until the container has started once. */
+  runtime: string;
 }
 
 /** A Secret that a pod names as an imagePullSecret. */
@@ -115,7 +156,11 @@ export type AnyWorkload = V1Deployment & V1StatefulSet & V1DaemonSet;
 
 /** The annotation in which a Deployment and its ReplicaSets carry the number of the revision. */
 const revisionAnnotation = "deployment.kubernetes.io/revision";
+/** The annotation in which a ReplicaSet carries the numbers that it had before the template went back to it. */
+const formerRevisionsAnnotation = "deployment.kubernetes.io/revision-history";
 const hashLabel = "controller-revision-hash";
+const ownPrefix = "figwasp/";
+const defaultHistoryLimit = 10;
 
 export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
   const { metadata, spec, status } = object;
@@ -138,11 +183,32 @@ export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
     rollout: toRollout(kind, object, { isObserved, replicas, partition }),
     selector: toSelector(spec?.selector ?? {}),
     revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
+    revisionHistoryLimit: spec?.revisionHistoryLimit ?? defaultHistoryLimit,
     templateAnnotations: template?.metadata?.annotations ?? {},
+    templateManagers: toTemplateManagers(metadata?.managedFields ?? []),
     metadataKeys: [...Object.keys(metadata?.labels ?? {}), ...Object.keys(metadata?.annotations ?? {})],
+    ownLabels: pickOwn(metadata?.labels),
+    ownAnnotations: pickOwn(metadata?.annotations),
     containers: containers.map(({ name, image = "" }) => ({ name, image })),
     imageVolumes: toImageVolumes(template?.spec?.volumes ?? []),
   };
+}
+
+function pickOwn(words: Record<string, string> = {}): Record<string, string> {
+  return Object.fromEntries(Object.entries(words).filter(([key]) => key.startsWith(ownPrefix)));
+}
+
+function toTemplateManagers(entries: V1ManagedFieldsEntry[]): FieldManager[] {
+  const ofTemplate = entries.filter(({ fieldsV1 }) => {
+    return (fieldsV1 as { "f:spec"?: Record<string, unknown> } | undefined)?.["f:spec"]?.["f:template"] !== undefined;
+  });
+  const managers = ofTemplate.map(({ manager = "", time }) => ({ name: manager, atMs: toMs(time) }));
+  return managers.toSorted((a, b) => b.atMs - a.atMs);
+}
+
+// Objects come as plain JSON, in which the types of the client library are wrong about times. NaN if there is none.
+function toMs(time: unknown): number {
+  return Date.parse(String(time));
 }
 
 // A volume that is pinned by digest cannot move. Kubernetes before 1.36 does not report which digest a volume holds.
@@ -171,32 +237,53 @@ function toRollout(
 }
 
 export function toReplicaSet({ metadata }: V1ReplicaSet): ReplicaSet {
-  const revision = metadata?.annotations?.[revisionAnnotation] ?? "";
-  return { uid: metadata?.uid ?? "", ownerUid: toOwnerUid(metadata), revision };
+  const { uid = "", name = "", annotations = {} } = metadata ?? {};
+  const revision = annotations[revisionAnnotation] ?? "";
+  const isReused = annotations[formerRevisionsAnnotation] !== undefined;
+  return { uid, ownerUid: toOwnerUid(metadata), revision, name, isReused, ownAnnotations: pickOwn(annotations) };
 }
 
 export function toControllerRevision({ metadata, revision: number }: V1ControllerRevision): ControllerRevision {
   return { ownerUid: toOwnerUid(metadata), hash: metadata?.labels?.[hashLabel] ?? "", number };
 }
 
-const ownPrefix = "figwasp/";
+export function toRevision(object: V1ReplicaSet & V1ControllerRevision): Revision & { ownerUid: string } {
+  const { metadata, spec, data, revision } = object;
+  const annotations = metadata?.annotations ?? {};
+  // A ControllerRevision holds the template as a patch of its workload.
+  const { template } = spec ?? (data as V1ReplicaSet | undefined)?.spec ?? {};
+  return {
+    ownerUid: toOwnerUid(metadata),
+    number: revision ?? Number(annotations[revisionAnnotation] ?? 0),
+    createdAtMs: toMs(metadata?.creationTimestamp),
+    isReused: annotations[formerRevisionsAnnotation] !== undefined,
+    templateAnnotations: template?.metadata?.annotations ?? {},
+  };
+}
 
-export function toPod({ metadata, spec, status }: V1Pod, restartAnnotation: string): Pod {
-  const annotations = Object.entries(metadata?.annotations ?? {});
+/** Those of one owner, the newest first. A ControllerRevision does not tell that it is used again, but by its age. */
+export function sortRevisions(revisions: (Revision & { ownerUid: string })[], owner: string): Revision[] {
+  const own = revisions.filter(({ ownerUid }) => ownerUid === owner).toSorted((a, b) => b.number - a.number);
+  for (const [index, revision] of own.entries()) {
+    revision.isReused ||= revision.createdAtMs < (own[index + 1]?.createdAtMs ?? 0);
+  }
+  return own;
+}
+
+export function toPod({ metadata, spec, status }: V1Pod): Pod {
   const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
   const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
   return {
     name: metadata?.name ?? "",
+    createdAtMs: toMs(metadata?.creationTimestamp),
     ownerUid: toOwnerUid(metadata),
     revisionHash: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
-    annotations: Object.fromEntries(
-      annotations.filter(([key]) => key === restartAnnotation || key.startsWith(ownPrefix)),
-    ),
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
-    containers: containers.map(({ name, imagePullPolicy: pullPolicy = "" }) => {
-      return { name, pullPolicy, imageID: statuses.find((entry) => entry.name === name)?.imageID ?? "" };
+    containers: containers.map(({ name, image = "", imagePullPolicy: pullPolicy = "" }) => {
+      const { imageID = "", containerID = "" } = statuses.find((entry) => entry.name === name) ?? {};
+      return { name, image, pullPolicy, imageID, runtime: containerID.replace(/:\/\/.*$/s, "") };
     }),
   };
 }

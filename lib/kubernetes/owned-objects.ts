@@ -2,7 +2,6 @@
  * The objects that tell which pods are a workload's: its pods, and of some kinds its revisions. How they are read
  * depends on how many workloads of the namespace are looked at.
  */
-import type { V1Pod } from "@kubernetes/client-node";
 import { shareCall } from "../calls.ts";
 import { type Call, listAll } from "./api.ts";
 import {
@@ -47,7 +46,6 @@ interface ListOptions<Item> {
 
 export class OwnedObjectsReader {
   readonly #call: Call;
-  readonly #restartAnnotation: string;
   /** By namespace: how many workloads the lists have found, and which of them are still to be read. A workload that is
    *  read again by its name is a new object, is not among them, and has its pods read anew. */
   readonly #listed = new Map<string, { count: number; unread: Set<Workload> }>();
@@ -55,10 +53,8 @@ export class OwnedObjectsReader {
   readonly #bulkControllerRevisions: BulkLists<ControllerRevision> = new Map();
   readonly #bulkPods: BulkLists<Pod> = new Map();
 
-  /** `restartAnnotation` is kept of each pod, beside figwasp's own annotations. */
-  constructor(call: Call, restartAnnotation: string) {
+  constructor(call: Call) {
     this.#call = call;
-    this.#restartAnnotation = restartAnnotation;
   }
 
   /** Counts workloads that a list has found. All lists are read before the first pod. */
@@ -109,8 +105,7 @@ export class OwnedObjectsReader {
 
   #readPods(workload: Workload): Promise<ByOwner<Pod>> {
     const path = `/api/v1/namespaces/${workload.namespace}/pods`;
-    const pick = (pod: V1Pod) => toPod(pod, this.#restartAnnotation);
-    return this.#list(workload, { path, bulkLists: this.#bulkPods, pick });
+    return this.#list(workload, { path, bulkLists: this.#bulkPods, pick: toPod });
   }
 
   #list<Item extends { ownerUid: string }>(

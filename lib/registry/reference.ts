@@ -57,6 +57,11 @@ export function parseReference(image: string): Reference {
   return { registry, repository, tag: tag ?? "latest", ...(digest !== undefined && { digest }) };
 }
 
+/** Whether an image names no registry, so that some container runtimes look for one by a list of their own. */
+export function isShortName(image: string): boolean {
+  return !/^[^/@]*[.:A-Z][^/@]*\/|^localhost\//.test(image);
+}
+
 /** Registry and repository, without the tag: `docker.io/library/nginx`. */
 export function nameOf({ registry, repository }: Reference): string {
   return `${registry}/${repository}`;

@@ -8,7 +8,7 @@ import type { Outside } from "../../lib/command/outside.ts";
 import type { Cluster } from "../../lib/kubernetes/cluster.ts";
 import type { Pod, Workload } from "../../lib/kubernetes/objects.ts";
 import { HttpError } from "../../lib/errors.ts";
-import { aPod, aWorkload, owning } from "./cluster.ts";
+import { aContainer, aPod, aWorkload, owning } from "./cluster.ts";
 import { imageOf, leadTo, sha256 } from "./registry.ts";
 import { serve, type Stub } from "./serve.ts";
 
@@ -76,7 +76,11 @@ function podsOf(name: string): Pod[] {
   const started = containers.map((each) => {
     const pullPolicy = name === "db" ? "IfNotPresent" : "Always";
     const image = each.image.replace(/[:@].*/, "");
-    return { name: each.name, pullPolicy, imageID: `${image}@${running(image.replace("ghcr.io/acme/", ""))}` };
+    return aContainer({
+      name: each.name,
+      pullPolicy,
+      imageID: `${image}@${running(image.replace("ghcr.io/acme/", ""))}`,
+    });
   });
   return [1, 2].map((number) => aPod(`${name}-${number}`, "", { containers: started, pullSecrets: ["pull"] }));
 }
@@ -97,5 +101,6 @@ const cluster: Cluster = {
   },
   mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
   recordEvent: async () => {},
-  annotateTemplate: async () => [],
+  readRevisions: async () => [],
+  annotateTemplate: async () => ({ lostAnnotations: [], images: [] }),
 };
