@@ -1086,7 +1086,7 @@ describe("main()", () => {
     };
     const errors: string[] = [];
     assert.equal(await main([], env, outside), 1);
-    assert.match(errors[0] ?? "", /x is not a function\n\s+at /);
+    assert.match(errors[0] ?? "", /^TypeError: x is not a function at .*$/);
   });
 });
 

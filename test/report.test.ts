@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import type { ContainerVerdict, Finding, WorkloadVerdict } from "../lib/verdicts.ts";
-import { closingLines, reportLines, terminationMessage, toDocument, toEvent } from "../lib/command/report.ts";
+import {
+  closingLines,
+  describeCrash,
+  reportLines,
+  terminationMessage,
+  toDocument,
+  toEvent,
+} from "../lib/command/report.ts";
 import { verdicts } from "./support/cluster.ts";
 import { digestOf } from "./support/registry.ts";
 import { mistakesIn } from "./support/schema.ts";
@@ -255,5 +262,19 @@ describe("toDocument()", () => {
   it("has a schema that refuses what it does not know", () => {
     assert.match(mistakesIn({ ...toDocument(report([])), more: 1 }), /additional properties/);
     assert.match(mistakesIn({ ...toDocument(report([])), exitCode: 3 }), /exitCode/);
+  });
+});
+
+describe("describeCrash()", () => {
+  it("puts the message of a known error on one line", () => {
+    const error = new Error("Cannot read /home/a/.kube/config:\n  it has\u2028an end\u001b[31m of line\r\n");
+    assert.equal(describeCrash(error), "figwasp: Cannot read /home/a/.kube/config: it has an end [31m of line");
+  });
+
+  it("puts a mistake of its own on one line, with the place where it happened", () => {
+    const line = describeCrash(new TypeError("x is not a function\nat all"));
+    assert.match(line, /^TypeError: x is not a function at all at .*report\.test\.ts:\d+:\d+/);
+    assert.doesNotMatch(line, /\n/);
+    for (const thrown of ["no\nerror", undefined, null]) assert.doesNotMatch(describeCrash(thrown), /\n/);
   });
 });

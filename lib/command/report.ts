@@ -209,8 +209,10 @@ function describeChange(container: ContainerFinding): string[] {
   ];
 }
 
-/** How a run ended that could not go on: a known error is one line, a mistake of our own shows where it happened. */
+/** How a run ended that could not go on, on one line whatever a server or a file has put into the message. A mistake of
+ *  our own shows where it happened. */
 export function describeCrash(error: unknown): string {
   const isKnown = error instanceof Error && !(error instanceof TypeError || error instanceof RangeError);
-  return isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
+  const text = isKnown ? `figwasp: ${error.message}` : String((error as Error | undefined)?.stack ?? error);
+  return printable(text.replaceAll(/\n\s*/g, " ")).trim();
 }
