@@ -18,6 +18,7 @@ export async function runInShop(argv: readonly string[], seen: Partial<Outside> 
   // The part of a test that the stub uses: its `after` hooks.
   const t = { after: (how: () => unknown) => undo.push(how) } as unknown as TestContext;
   const lines: string[] = [];
+  written.clear();
   try {
     const { host } = await serveImages(t);
     await main(
@@ -85,13 +86,16 @@ function podsOf(name: string): Pod[] {
   return [1, 2].map((number) => aPod(`${name}-${number}`, "", { containers: started, pullSecrets: ["pull"] }));
 }
 
+/** The annotations of pod templates, by the name of the workload. */
+const written = new Map<string, Record<string, string>>();
+
 const cluster: Cluster = {
   namespace: "shop",
   clock: { aheadMs: 0 },
   getWorkload: async ({ kind, name }) => {
     const found = workloads.find((workload) => workload.kind === kind && workload.name === name);
     if (!found) throw new HttpError(404, `there is no ${kind} ${name}`);
-    return found;
+    return { ...found, templateAnnotations: written.get(name) ?? {} };
   },
   listWorkloads: async (kind) => workloads.slice(0, listed.length).filter((workload) => workload.kind === kind),
   readOwnedObjects: async (workload) => owning(workload, podsOf(workload.name)),
@@ -102,5 +106,8 @@ const cluster: Cluster = {
   mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
   recordEvent: async () => {},
   readRevisions: async () => [],
-  annotateTemplate: async () => ({ lostAnnotations: [], images: [] }),
+  annotateTemplate: async ({ name }, annotations, { isDryRun }) => {
+    if (!isDryRun) written.set(name, annotations);
+    return { lostAnnotations: [], images: [] };
+  },
 };
