@@ -24,9 +24,15 @@ import { conclude } from "./lib/command/conclude.ts";
 import { type Env, readConfig } from "./lib/command/config.ts";
 import { prepare, type RunContext } from "./lib/command/context.ts";
 import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
-import { type Marks, type Note, noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
-import { describeForeignPin, describeGuess, describePaused, describeStuck } from "./lib/command/reasons.ts";
-import { describeTakenBack, describeUnclear, describeUntoldHost } from "./lib/command/reasons.ts";
+import {
+  type MarkedRevision,
+  type Marks,
+  type Note,
+  noteAnnotation,
+  readMarks,
+  writeNote,
+} from "./lib/command/note.ts";
+import * as reasons from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
 import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
@@ -38,12 +44,18 @@ import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/ku
 import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { isShortName, nameOf as repositoryOf, parseReference, type Reference } from "./lib/registry/reference.ts";
+import {
+  isSameImage,
+  isShortName,
+  nameOf as repositoryOf,
+  parseReference,
+  tryParse,
+} from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
 import { messageOf, quote, toTime } from "./lib/text.ts";
 import { describeSubject, failedFinding } from "./lib/verdicts.ts";
 import type { ContainerFinding, ContainerVerdict, Finding, NoteEntry } from "./lib/verdicts.ts";
-import type { OutdatedContainer, WorkloadVerdict } from "./lib/verdicts.ts";
+import type { OutdatedContainer, ToRestart, WorkloadVerdict } from "./lib/verdicts.ts";
 
 export { matchingKeys } from "./lib/credentials/keys.ts";
 export { parseChallenges } from "./lib/registry/challenge.ts";
@@ -118,11 +130,12 @@ export function runningDigest(imageID: string): Running {
 // Admission may write another image into the pods than their template names, so the pods tell which tag to ask about.
 
 /** What a registry is asked about the container of a pod.
- *  - image: about this one. `isPinned`: admission has put the tag's digest into the pod, so that any other digest is
- *    pulled, whatever the pull policy says. `isGuess`: only the node knows which registry it means.
- *  - nothing: no registry can tell what a fresh pod would run. */
-export type Asked =
-  { kind: "image"; image: string; isPinned: boolean; isGuess: boolean } | { kind: "nothing"; reason: string };
+ *  - image: about this one. `isGuess`: only the node knows which registry it means.
+ *  - nothing: no registry can tell what a fresh pod would run.
+ *  `isPinned`: admission has put a digest into the pod. Another one is pulled whatever the pull policy says. */
+export type Asked = { isPinned: boolean } & (
+  { kind: "image"; image: string; isGuess: boolean } | { kind: "nothing"; reason: string }
+);
 
 /** What to ask about a pod's container, whose template names `template`. The first rule that applies decides:
  *  1. pinned by digest in the template's repository, as policy controllers do: the template's tag, which the admission
@@ -136,28 +149,17 @@ export function imageToAsk(template: string, { image, imageID, runtime }: PodCon
   if (!own) return plain;
   if (own.digest !== undefined) {
     if (named && repositoryOf(named) === repositoryOf(own)) return { ...plain, image: template, isPinned: true };
-    return { kind: "nothing", reason: describeForeignPin(repositoryOf(own)) };
+    return { kind: "nothing", reason: reasons.describeForeignPin(repositoryOf(own)), isPinned: true };
   }
   if (runtime === "cri-o" && isShortName(image)) {
     const [, repository] = /^(?:[a-z-]+:\/\/)?(.+)@/.exec(imageID) ?? [];
-    if (repository === undefined) return { kind: "nothing", reason: describeUntoldHost(image) };
+    if (repository === undefined)
+      return { kind: "nothing", reason: reasons.describeUntoldHost(image), isPinned: false };
     if (tryParse(repository)?.registry !== "docker.io") {
       return { ...plain, image: `${repository}:${own.tag}`, isGuess: true };
     }
   }
-  return named && isSameImage(own, named) ? { ...plain, image: template } : plain;
-}
-
-function tryParse(image: string): Reference | undefined {
-  try {
-    return parseReference(image);
-  } catch {
-    return undefined; // the lookup will tell
-  }
-}
-
-function isSameImage(one: Reference, other: Reference): boolean {
-  return repositoryOf(one) === repositoryOf(other) && one.tag === other.tag;
+  return isSameImage(image, template) ? { ...plain, image: template } : plain;
 }
 
 // A fresh pod pulls what the tag points to now. One HEAD resolves it, once for each image and run. A GET follows if the
@@ -179,13 +181,6 @@ export type Lookup =
   | { kind: "failed"; error: Error }
   | { kind: "unknown"; reason: string }
   | { kind: "resolved"; digest: Digest; meanings: ReadonlyMap<Digest, Meaning>; credential: string | undefined };
-
-async function resolveTag(registry: Registry, image: string, keyring: Keyring) {
-  const reference = parseReference(image);
-  const repository = registry.open(reference, keyring);
-  const digest = await repository.resolve(reference.tag);
-  return { digest, repository };
-}
 
 // --- What a difference means ---
 // Two digests can stand for the same images: an index and the manifest of one of its platforms, or two indexes that
@@ -216,7 +211,9 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
     return new Error(`Cannot resolve ${quote(image)}: ${registry.logins.redact(message)}`, { cause });
   };
   try {
-    const { digest, repository } = await resolveTag(registry, image, keyring);
+    const reference = parseReference(image);
+    const repository = registry.open(reference, keyring);
+    const digest = await repository.resolve(reference.tag);
     const read: ReadManifest = (wanted) => repository.manifest(wanted);
     const meanings = await explain(digest, running, { read, wasActedOn: digest === restartedFor, toError });
     return { kind: "resolved", digest, meanings, credential: repository.credential };
@@ -335,8 +332,8 @@ async function hasImage(
 export interface ContainerFacts {
   /** As the pod template names it. */
   image: string;
-  /** The container in each pod that counts and has it. `asked`: the template's image if absent. */
-  pods: { pod: string; pullPolicy: string; running: Running; asked?: Asked }[];
+  /** The container in each pod that counts and has it. */
+  pods: ContainerInPod[];
   /** What a fresh pod would be asked about, which is as for the youngest pod; the template's image if absent. */
   fresh?: Asked;
   /** What the registry says of that image. Absent if it was not asked, because the answer could not matter. */
@@ -346,6 +343,9 @@ export interface ContainerFacts {
   /** Why it is not looked at: its owner names other containers, or it is not in the template. */
   exclusion?: string | undefined;
 }
+
+/** `asked`: the template's image if absent. */
+type ContainerInPod = { pod: string; pullPolicy: string; running: Running; asked?: Asked };
 
 /** The verdict of a container, from all pods that count. The first rule that applies decides:
  *  1. skipped: not looked at; the template pins a digest; or no pod would pull again because no pull policy is Always;
@@ -357,7 +357,9 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const skipReason = reasonToSkip(facts);
   if (skipReason !== undefined) return skipped(skipReason);
 
-  const verdicts = facts.pods.filter(wouldPull).map((pod) => judgePod(pod, facts));
+  // A fresh pod that admission pins pulls whatever the policy of older pods says.
+  const pulling = facts.fresh?.isPinned ? facts.pods : facts.pods.filter(wouldPull);
+  const verdicts = pulling.map((pod) => judgePod(pod, facts));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
   const failed = verdicts.find((verdict) => verdict.kind === "failed");
   const first = outdated.find(({ isPartial }) => !isPartial) ?? outdated[0];
@@ -377,34 +379,30 @@ function reasonToSkip({ image, pods, exclusion }: ContainerFacts): string | unde
   return `imagePullPolicy is ${first.pullPolicy}, so that a restart would not pull: set it to Always`;
 }
 
-function wouldPull({ pullPolicy, asked }: ContainerFacts["pods"][number]): boolean {
-  return pullPolicy === "Always" || (asked?.kind === "image" && asked.isPinned);
+function wouldPull({ pullPolicy, asked }: ContainerInPod): boolean {
+  return pullPolicy === "Always" || asked?.isPinned === true;
 }
 
 // A pod is current if it runs what a fresh pod would, or what its own image has: where admission has changed its mind
 // since, the older pods are not restarted for that. They are outdated only if neither is so.
-function judgePod({ pod, running, asked }: ContainerFacts["pods"][number], facts: ContainerFacts): ContainerVerdict {
+function judgePod(pod: ContainerInPod, facts: ContainerFacts): ContainerVerdict {
   const template: Asked = { kind: "image", image: facts.image, isPinned: false, isGuess: false };
   const { fresh = template, lookup, otherLookups } = facts;
-  const own = asked ?? fresh;
-  const byFresh = judgeRunning({ pod, running }, fresh, lookup);
+  const { asked: own = fresh } = pod;
+  const byFresh = judgeRunning(pod, fresh, lookup);
   const isAsFresh = own.kind === "image" && fresh.kind === "image" && own.image === fresh.image;
-  if (byFresh.kind === "current" || running.kind === "unreadable" || isAsFresh) return byFresh;
-  const byOwn = judgeRunning({ pod, running }, own, own.kind === "image" ? otherLookups?.get(own.image) : undefined);
+  if (byFresh.kind === "current" || isAsFresh) return byFresh;
+  const byOwn = judgeRunning(pod, own, own.kind === "image" ? otherLookups?.get(own.image) : undefined);
   return byOwn.kind === "outdated" ? byFresh : byOwn;
 }
 
-function judgeRunning(
-  { pod, running }: Pick<ContainerFacts["pods"][number], "pod" | "running">,
-  asked: Asked,
-  lookup: Lookup | undefined,
-): ContainerVerdict {
+function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lookup | undefined): ContainerVerdict {
   const unknown = (reason: string) => ({ kind: "unknown", reason: `pod ${pod}: ${reason}` }) as const;
   if (running.kind === "unreadable") return unknown(running.reason);
   if (asked.kind === "nothing") return unknown(asked.reason);
   const meaning = lookup?.kind === "resolved" ? lookup.meanings.get(running.digest) : undefined;
   const isElsewhere = meaning?.kind === "absent" || (lookup?.kind === "failed" && statusOf(lookup.error.cause) === 404);
-  if (asked.isGuess && isElsewhere) return unknown(describeGuess(asked.image));
+  if (asked.isGuess && isElsewhere) return unknown(reasons.describeGuess(asked.image));
   if (lookup?.kind === "failed") return lookup;
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
@@ -461,8 +459,6 @@ export interface WorkloadFacts {
   revisions: MarkedRevision[];
 }
 
-type MarkedRevision = Revision & Marks;
-
 /** The verdict of a workload. The first rule that applies decides; in brackets the exit code.
  *   1. skipped [0]: paused, by Kubernetes or by its owner's label, or its update strategy is OnDelete;
  *   2. waiting [0]: its controller has not seen the newest template;
@@ -497,12 +493,12 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
     return { kind: "restarted", outdated: Object.fromEntries(digests), note, repeated };
   }
   const takenBack = recalled.find((memory) => memory.kind === "taken back");
-  if (takenBack) return { kind: "taken back", reason: describeTakenBack(takenBack, facts.managers) };
+  if (takenBack) return { kind: "taken back", reason: reasons.describeTakenBack(takenBack, facts.managers) };
   const stuck = recalled.find((memory) => memory.kind === "stuck");
   if (stuck) {
     const { nextTryMs, entry } = stuck;
     const nextTryAt = Number.isFinite(nextTryMs) ? toTime(new Date(nextTryMs)) : undefined;
-    const reason = describeStuck(stuck.container, { restartedAt: stuck.at, nextTryAt });
+    const reason = reasons.describeStuck(stuck.container, { restartedAt: stuck.at, nextTryAt });
     return { kind: "not converged", reason, try: entry.try, ...(nextTryAt !== undefined && { nextTryAt }) };
   }
 
@@ -511,7 +507,7 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const [failed, unknown, current] = [namesOf("failed"), namesOf("unknown"), namesOf("current")];
   if (failed.length > 0) return { kind: "failed", error: new Error(`no answer for ${failed.join(", ")}`) };
   const [unclear] = recalled; // all that are left
-  if (unclear) return { kind: "unknown", reason: describeUnclear(unclear.container) };
+  if (unclear) return { kind: "unknown", reason: reasons.describeUnclear(unclear.container) };
   if (unknown.length > 0) return { kind: "unknown", reason: `cannot tell for ${unknown.join(", ")}` };
   if (current.length > 0) return { kind: "current" };
   return skipped("no container whose image a restart could change");
@@ -542,6 +538,7 @@ export type Memory =
   | { kind: "stuck"; entry: NoteEntry; at: string; nextTryMs: number };
 
 type NamedOutdated = OutdatedContainer & { name: string };
+const hourMs = 3_600_000;
 
 /** Whether a note speaks against restarting a container. The note of the template does if all of this holds:
  *  1. it is about the image that is asked about, and
@@ -552,7 +549,8 @@ type NamedOutdated = OutdatedContainer & { name: string };
  *  5. every outdated digest ran before that restart too, or before an earlier one for the same digest.
  *  If the revision before the newest has such a note, and the template does not have that restart whole any more (the
  *  note or its restartedAt is missing, or an older note is there), the restart was taken back if the template went back
- *  to an older revision; otherwise something takes annotations out, and that note counts as the template's own. */
+ *  to an older revision, until the tag has another digest or a newer revision is made; otherwise something takes
+ *  annotations out, and that note counts as the template's own. */
 export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const { template, revisions } = facts;
   const [newest, before] = revisions;
@@ -562,22 +560,19 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const entry = note && entryAbout(container, note);
   if (!note || !entry) return { kind: "nothing", entry };
   const { at } = note;
-  if (newest && before && lost && hasGoneBack(newest, before, template))
-    return recallUndone(container, entry, { at, facts });
-
+  if (newest && before && lost && hasGoneBack(newest, before, template)) {
+    const isTagBack = entry.try === 1 && wasPulledSince(container, before, facts.pods);
+    return isTagBack ? { kind: "nothing", entry } : { kind: "taken back", entry, at, revision: before.number };
+  }
   const digests = digestsOf(container);
   const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(at, revisions));
   const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
   if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
   const isUnclear = container.isPartial || digests.every((digest) => entry.unclear.includes(digest));
   if (isUnclear) return { kind: "unclear", entry };
-  const pauseMs = facts.retryIntervalMs ?? (note.isOlderForm ? Infinity : growingPauseMs(entry.try));
+  const growingMs = note.isOlderForm ? Infinity : Math.min(hourMs * 2 ** (entry.try - 1), 24 * hourMs);
+  const pauseMs = facts.retryIntervalMs ?? growingMs;
   return { kind: "stuck", entry, at, nextTryMs: Date.parse(at) + pauseMs };
-}
-
-function growingPauseMs(tries: number): number {
-  const hourMs = 3_600_000;
-  return Math.min(hourMs * 2 ** (tries - 1), 24 * hourMs);
 }
 
 function digestsOf({ running, alsoRunning = [] }: OutdatedContainer): Digest[] {
@@ -588,8 +583,7 @@ function digestsOf({ running, alsoRunning = [] }: OutdatedContainer): Digest[] {
 function entryAbout({ name, image, resolved }: NamedOutdated, note: Note): NoteEntry | undefined {
   const entry = note.containers[name];
   if (entry?.wanted !== resolved) return undefined;
-  const [then, now] = [tryParse(entry.image), tryParse(image)];
-  return note.isOlderForm || (then && now && isSameImage(then, now)) ? entry : undefined;
+  return note.isOlderForm || isSameImage(entry.image, image) ? entry : undefined;
 }
 
 function isWhole({ at }: Note, template: Marks): boolean {
@@ -603,19 +597,11 @@ function hasGoneBack(newest: Revision, before: MarkedRevision, { note, restarted
   return newest.isReused || (isOfOneSecond && ![note?.at, restartedAt].includes(before.note?.at));
 }
 
-// Taken back, until the tag has another digest or a newer revision is made. Pods that were all made after the undone
-// revision, and yet run something else, were given that by the tag, which has come to this digest again since. A stale
-// mirror looks the same, so that this is believed once.
-function recallUndone(
-  container: NamedOutdated,
-  entry: NoteEntry,
-  { at, facts }: { at: string; facts: WorkloadFacts },
-): Memory {
-  const [, before] = facts.revisions;
-  const outdated = facts.pods.filter(({ name }) => container.pods.includes(name));
-  const isTagBack = outdated.length > 0 && outdated.every((pod) => pod.createdAtMs > (before?.createdAtMs ?? Infinity));
-  if (isTagBack && entry.try === 1) return { kind: "nothing", entry };
-  return { kind: "taken back", entry, at, revision: before?.number ?? 0 };
+// Pods that were all made after the undone revision, and yet run something else, were given that by the tag, which has
+// come to this digest again since. A stale mirror looks the same, so that this is believed once.
+function wasPulledSince(container: OutdatedContainer, { createdAtMs }: Revision, pods: Pod[]): boolean {
+  const outdated = pods.filter(({ name }) => container.pods.includes(name));
+  return outdated.length > 0 && outdated.every((pod) => pod.createdAtMs > createdAtMs);
 }
 
 // Rule 3. A restartedAt that an older revision without this note has was put back, and is nobody's restart.
@@ -655,7 +641,9 @@ function noteOf(
 
 /** What came of a restart. Conflict: the workload was changed after it was read. */
 type RestartResult =
-  { kind: "made"; at: string } | { kind: "skipped"; reason: string } | { kind: "conflict" | "failed"; error: Error };
+  | { kind: "made"; made: NonNullable<ToRestart["made"]> }
+  | { kind: "skipped"; reason: string }
+  | { kind: "conflict" | "failed"; error: Error };
 
 /** Makes the workload roll, by one PATCH of two annotations of its pod template. The API server is asked first what it
  *  would make of that: without its note each run would restart the workload again, and a template that admission pins
@@ -674,7 +662,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
       return skipped("pinned by admission: something writes a digest into the pod template when it is changed");
     }
     const { lostAnnotations } = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: false });
-    if (lostAnnotations.length === 0) return { kind: "made", at };
+    if (lostAnnotations.length === 0) return { kind: "made", made: { at, previousVersion: workload.resourceVersion } };
     const verb = lostAnnotations.includes(restartAnnotation) ? "Cannot restart" : "Restarted";
     const hasLost = `the pod template has no annotation ${lostAnnotations.join(", ")} now, something takes it out again`;
     return { kind: "failed", error: failed(verb, hasLost) };
@@ -752,7 +740,7 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
       if (verdict.kind !== "restarted" || run.config.isDryRun) return await announce(run, workload, finding);
       const result = await restart(run, workload, verdict.note ?? {});
       if (result.kind === "made") {
-        return await announce(run, workload, { ...finding, verdict: { ...verdict, at: result.at } });
+        return await announce(run, workload, { ...finding, verdict: { ...verdict, made: result.made } });
       }
       if (result.kind === "skipped") return { ...finding, verdict: result };
       if (result.kind === "failed" || tries === maxTries) return { ...finding, verdict: { ...result, kind: "failed" } };
@@ -769,7 +757,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   const subject = nameOf(workload);
   const words = readWords(workload);
   const history = workload.revisionHistoryLimit === 0 ? { keepsNoRevisions: true as const } : {};
-  const early = words.isPaused ? skipped(describePaused(workload)) : judgeWithoutPods(workload);
+  const early = words.isPaused ? skipped(reasons.describePaused(workload)) : judgeWithoutPods(workload);
   if (early && config.command === "run") return { subject, verdict: early, containers: [] };
 
   noteImageVolumes(run, workload);
@@ -781,19 +769,20 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   const known = config.command === "rbac" ? (early ?? notAsked) : early;
   if (known) return { subject, verdict: known, containers: [], pullSecrets, ...history };
 
-  const judging = containersOf(workload, pods, words.containers).map((container) =>
-    judgeOneContainer(run, { ...container, workload, pods, pullSecrets }),
-  );
+  const marksOf = (annotations: Workload["templateAnnotations"]) => readMarks(annotations, config.restartAnnotation);
+  const template = marksOf(workload.templateAnnotations);
+  const judging = containersOf(workload, pods, words.containers).map((container) => {
+    return judgeOneContainer(run, container, { workload, template, pods, pullSecrets });
+  });
   const containers = await Promise.all(judging);
   const isOutdated = containers.some((container) => container.verdict.kind === "outdated");
   const revisions = isOutdated ? await cluster.readRevisions(workload) : [];
-  const marksOf = (annotations: Workload["templateAnnotations"]) => readMarks(annotations, config.restartAnnotation);
   const verdict = judgeWorkload({
     pods,
     containers: new Map(containers.map((container) => [container.name, container.verdict])),
     now: run.now(),
     retryIntervalMs: config.retryIntervalMs,
-    template: marksOf(workload.templateAnnotations),
+    template,
     managers: workload.templateManagers,
     revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
   });
@@ -817,18 +806,14 @@ function containersOf({ containers }: Workload, pods: Pod[], names: ReadonlySet<
   return [...all.values()];
 }
 
-interface ContainerInPods {
-  name: string;
-  image: string;
-  exclusion: string | undefined;
-  workload: Workload;
-  pods: Pod[];
-  pullSecrets: string[];
-}
+type Surroundings = { workload: Workload; template: Marks; pods: Pod[]; pullSecrets: string[] };
 
-async function judgeOneContainer(run: RunContext, container: ContainerInPods): Promise<ContainerFinding> {
-  const { name, image, exclusion } = container;
-  const pods = container.pods.flatMap(({ name: pod, createdAtMs, containers }) => {
+async function judgeOneContainer(
+  run: RunContext,
+  { name, image, exclusion }: ReturnType<typeof containersOf>[number],
+  around: Surroundings,
+): Promise<ContainerFinding> {
+  const pods = around.pods.flatMap(({ name: pod, createdAtMs, containers }) => {
     const found = containers.find((candidate) => candidate.name === name);
     if (!found) return [];
     const { pullPolicy, imageID } = found;
@@ -840,7 +825,7 @@ async function judgeOneContainer(run: RunContext, container: ContainerInPods): P
   const facts: ContainerFacts = { image, exclusion, pods };
   // The registry is asked only if its answer matters.
   if (youngest && pods.some(({ running }) => running.kind === "digest") && reasonToSkip(facts) === undefined) {
-    Object.assign(facts, await lookUpAll(run, container, { fresh: youngest.asked, facts }));
+    Object.assign(facts, await lookUpAll(run, around, { name, pods, fresh: youngest.asked }));
   }
   const credential = facts.lookup?.kind === "resolved" ? facts.lookup.credential : undefined;
   const asked = facts.fresh?.kind === "image" && facts.fresh.image !== image ? { asked: facts.fresh.image } : {};
@@ -849,20 +834,19 @@ async function judgeOneContainer(run: RunContext, container: ContainerInPods): P
 
 // With the credentials of the pods that count.
 async function lookUpAll(
-  { registry, config, pullSecrets }: RunContext,
-  { name, workload, pullSecrets: secretNames }: ContainerInPods,
-  { fresh, facts }: { fresh: Asked; facts: ContainerFacts },
+  { registry, pullSecrets }: RunContext,
+  { workload, template, pullSecrets: secretNames }: Surroundings,
+  { name, pods, fresh }: { name: string; pods: ContainerInPod[]; fresh: Asked },
 ): Promise<Pick<ContainerFacts, "fresh" | "lookup" | "otherLookups">> {
-  const { note } = readMarks(workload.templateAnnotations, config.restartAnnotation);
-  const restartedFor = note?.containers[name]?.wanted;
-  const running = facts.pods.map((pod) => pod.running);
+  const restartedFor = template.note?.containers[name]?.wanted;
+  const running = pods.map((pod) => pod.running);
   const ask = (image: string): Promise<Lookup> => {
     return pullSecrets.keyringOf(workload.namespace, secretNames).then(
       (keyring) => lookUp(registry, image, { running, restartedFor, keyring }),
       (error: Error) => ({ kind: "failed", error }),
     );
   };
-  const images = [fresh, ...facts.pods.map(({ asked }) => asked)].flatMap((asked) => {
+  const images = [fresh, ...pods.map(({ asked }) => asked)].flatMap((asked) => {
     return asked?.kind === "image" ? [asked.image] : [];
   });
   const lookUps = Array.from(new Set(images), async (image): Promise<[string, Lookup]> => [image, await ask(image)]);

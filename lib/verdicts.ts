@@ -54,8 +54,8 @@ export interface ToRestart {
   note?: Record<string, NoteEntry>;
   /** Names of containers that were restarted for this before and take part in a restart for another one. */
   repeated?: string[];
-  /** When the restart was made, as `at` in the note; absent before. */
-  at?: string;
+  /** The restart as it was made; absent before. */
+  made?: { at: string; previousVersion: string };
   isRolledOut?: true;
 }
 

@@ -4,6 +4,7 @@ import {
   type ContainerFacts,
   countingPods,
   exitCodeOf,
+  imageToAsk,
   judgeContainer,
   judgeWithoutPods,
   judgeWorkload,
@@ -12,8 +13,9 @@ import {
   type Running,
   type WorkloadFacts,
 } from "../figwasp.ts";
-import type { Pod, Workload } from "../lib/kubernetes/objects.ts";
+import type { Pod, PodContainer, Workload } from "../lib/kubernetes/objects.ts";
 import type { Digest } from "../lib/registry/manifest.ts";
+import { HttpError } from "../lib/errors.ts";
 import { type Marks, readMarks, writeNote } from "../lib/command/note.ts";
 import type { ContainerVerdict, NoteEntry, WorkloadVerdict } from "../lib/verdicts.ts";
 import { aContainer, aPod, aWorkload, verdicts } from "./support/cluster.ts";
@@ -126,6 +128,161 @@ describe("judgeContainer()", () => {
     assert.deepEqual([isPartial("old"), isPartial("old", "older")], [false, true]);
     const mixed = judgeContainer(facts([[running("old")], [running("older")]], resolved({ old: "partial" })));
     assert(mixed.kind === "outdated" && mixed.running === digestOf("older"));
+  });
+});
+
+describe("imageToAsk()", () => {
+  const digest = digestOf("d");
+  const image = (asked: string, flags: { isPinned?: true; isGuess?: true } = {}) => {
+    return { kind: "image", image: asked, isPinned: false, isGuess: false, ...flags };
+  };
+  const rows: [string, string, Partial<PodContainer>, object | RegExp][] = [
+    ["the template's, where the pod names the same", "api:1", { image: "api:1" }, image("api:1")],
+    ["the template's, where the pod spells it out", "api", { image: "docker.io/library/api:latest" }, image("api")],
+    ["the pod's, where it is of another registry", "api:1", { image: "m.example/api:1" }, image("m.example/api:1")],
+    ["the pod's, where it is another tag", "ghcr.io/a/b:1", { image: "ghcr.io/a/b:2" }, image("ghcr.io/a/b:2")],
+    ["the pod's, in place of a placeholder", "auto", { image: "ghcr.io/mesh/proxy:1" }, image("ghcr.io/mesh/proxy:1")],
+    ["the pod's, in place of what is no image", "$(IMAGE)", { image: "ghcr.io/a/b:1" }, image("ghcr.io/a/b:1")],
+    [
+      "the template's tag, where the pod is pinned in its repository",
+      "ghcr.io/a/b:1",
+      { image: `ghcr.io/a/b:1@${digest}` },
+      image("ghcr.io/a/b:1", { isPinned: true }),
+    ],
+    [
+      "the template's tag, where the pod has lost it",
+      "ghcr.io/a/b:1",
+      { image: `ghcr.io/a/b@${digest}` },
+      image("ghcr.io/a/b:1", { isPinned: true }),
+    ],
+    [
+      "nothing, where it is pinned in another one",
+      "b:1",
+      { image: `r.example/b@${digest}` },
+      /are pinned to r.example\/b, an/,
+    ],
+    [
+      "another host, from which CRI-O took a short name",
+      "a/b:1",
+      { image: "a/b:1", runtime: "cri-o", imageID: `quay.io/a/b@${digest}` },
+      image("quay.io/a/b:1", { isGuess: true }),
+    ],
+    [
+      "docker.io, from which CRI-O took one",
+      "b",
+      { image: "b", runtime: "cri-o", imageID: `docker.io/library/b@${digest}` },
+      image("b"),
+    ],
+    [
+      "nothing, where CRI-O does not tell from where",
+      "b",
+      { image: "b", runtime: "cri-o", imageID: digest },
+      /does not tell from which registry it took the short name "b"/,
+    ],
+    [
+      "what it names, of a CRI-O node and a full name",
+      "ghcr.io/a/b",
+      { image: "ghcr.io/a/b", runtime: "cri-o", imageID: `quay.io/a/b@${digest}` },
+      image("ghcr.io/a/b"),
+    ],
+    [
+      "docker.io, of a short name and another runtime",
+      "b",
+      { image: "b", runtime: "containerd", imageID: `quay.io/a/b@${digest}` },
+      image("b"),
+    ],
+    ["what cannot be parsed, which the lookup will tell", "b", { image: "B C" }, image("B C")],
+  ];
+  for (const [what, template, changes, expected] of rows) {
+    it(`asks about ${what}`, () => {
+      const asked = imageToAsk(template, aContainer(changes));
+      if (!(expected instanceof RegExp)) return assert.deepEqual(asked, expected);
+      assert(asked.kind === "nothing");
+      assert.match(asked.reason, expected);
+    });
+  }
+});
+
+describe("judgeContainer(), where pods name other images than their template", () => {
+  const [mirror, upstream] = ["m.example/api:1", "api:1"].map((image) => {
+    return { kind: "image", image, isPinned: false, isGuess: false } as const;
+  });
+  const judge = (pods: ContainerFacts["pods"], known: Omit<ContainerFacts, "image" | "pods">) => {
+    return judgeContainer({ image: "api:1", pods, ...known });
+  };
+  const old = { pod: "p1", pullPolicy: "Always", running: running("old") };
+  const [fresh, asked] = [mirror ?? assert.fail(), upstream ?? assert.fail()];
+  const looked = (fromMirror: Lookup, fromUpstream: Lookup) => ({
+    fresh,
+    lookup: fromMirror,
+    otherLookups: new Map([[asked.image, fromUpstream]]),
+  });
+  const has = (word: string): Lookup => {
+    const all = ["old", "new", "newer"].map(
+      (one) => [digestOf(one), { kind: one === word ? "same" : "other" }] as const,
+    );
+    return { kind: "resolved", digest: digestOf(word), meanings: new Map(all), credential: undefined };
+  };
+
+  it("does not care for a push to where a fresh pod would not pull", () => {
+    assert.equal(judge([{ ...old, asked }], looked(has("old"), has("new"))).kind, "current");
+    assert.equal(judge([{ ...old, asked }], looked(has("old"), lost)).kind, "current");
+  });
+
+  it("leaves an older pod alone that is current by its own image", () => {
+    assert.equal(judge([{ ...old, asked }], looked(has("new"), has("old"))).kind, "current");
+  });
+
+  it("finds outdated what is so by both, for the digest that a fresh pod would run", () => {
+    const verdict = judge([{ ...old, asked }], looked(has("newer"), has("new")));
+    assert(verdict.kind === "outdated");
+    assert.deepEqual([verdict.image, verdict.resolved], [fresh.image, digestOf("newer")]);
+  });
+
+  it("fails, or cannot tell, where one of both does not answer", () => {
+    assert.equal(judge([{ ...old, asked }], looked(lost, has("new"))).kind, "failed");
+    assert.equal(judge([{ ...old, asked }], looked(has("new"), lost)).kind, "failed");
+    assert.equal(judge([{ ...old, asked }], looked(unreadable, has("new"))).kind, "unknown");
+  });
+
+  it("finds unknown what is pinned in another repository, whatever the pull policy", () => {
+    const nothing = { kind: "nothing", reason: "pinned elsewhere", isPinned: true } as const;
+    const pods = [{ ...old, pullPolicy: "IfNotPresent", asked: nothing }];
+    const verdict = judge(pods, { fresh: nothing });
+    assert(verdict.kind === "unknown");
+    assert.match(verdict.reason, /pinned elsewhere/);
+  });
+
+  it("takes a pod that admission has pinned for one that pulls, and older ones beside it", () => {
+    const pinned = { ...asked, isPinned: true };
+    const pod = { ...old, pullPolicy: "IfNotPresent" };
+    assert.equal(judge([{ ...pod, asked: pinned }], { fresh: pinned, lookup: has("new") }).kind, "outdated");
+    const pods = [
+      { ...pod, running: running("new"), asked: pinned },
+      { ...pod, pod: "p2", asked },
+    ];
+    assert.equal(judge(pods, { fresh: pinned, lookup: has("new") }).kind, "outdated");
+    assert.equal(judge([{ ...pod, asked }], { fresh: asked, lookup: has("new") }).kind, "skipped");
+  });
+
+  it("does not compare with a repository that CRI-O's node names, and that does not have what runs", () => {
+    const guess = { ...asked, image: "quay.io/a/api:1", isGuess: true };
+    const gone = new Error("Cannot resolve", { cause: new HttpError(404, "not found") });
+    for (const lookup of [resolved({ old: "absent" }), { kind: "failed", error: gone } as const]) {
+      const verdict = judge([{ ...old, asked: guess }], { fresh: guess, lookup });
+      assert(verdict.kind === "unknown");
+      assert.match(
+        verdict.reason,
+        /its node took a short name from quay.io\/a\/api, and that repository does not have/,
+      );
+    }
+    assert.equal(judge([{ ...old, asked: guess }], { fresh: guess, lookup: lost }).kind, "failed");
+    assert.equal(judge([{ ...old, asked: guess }], { fresh: guess, lookup: has("new") }).kind, "outdated");
+  });
+
+  it("does not look at what is excluded", () => {
+    const verdict = judge([old], { exclusion: "not named" });
+    assert.deepEqual(verdict, { kind: "skipped", reason: "not named" });
   });
 });
 

@@ -186,7 +186,7 @@ describe("toDocument()", () => {
       outdated,
       note: { app: noteOf("new", 3) },
       repeated: ["app"],
-      at: "2026-11-21T12:00:00Z",
+      made: { at: "2026-11-21T12:00:00Z", previousVersion: "7" },
       isRolledOut: true,
     };
     const containers = [container({ ...verdicts.outdated, image: "auto", unclear: [digestOf("old")] })];

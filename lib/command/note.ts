@@ -4,6 +4,7 @@
  */
 import { type Digest, isDigest } from "../registry/manifest.ts";
 import { isObject, parseObject } from "../text.ts";
+import type { Revision } from "../kubernetes/objects.ts";
 import type { NoteEntry } from "../verdicts.ts";
 
 /** The annotation that holds the note. */
@@ -25,6 +26,9 @@ export interface Marks {
   /** What the restart annotation says, whoever wrote it. */
   restartedAt: string | undefined;
 }
+
+/** A revision, with what its pod template tells of restarts. */
+export type MarkedRevision = Revision & Marks;
 
 /** Reads the annotations of a pod template. Anything that figwasp did not write counts as no note. */
 export function readMarks(annotations: Readonly<Record<string, string>>, restartAnnotation: string): Marks {

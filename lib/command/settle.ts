@@ -51,7 +51,7 @@ export async function settleRestarts(
 }
 
 function wasMade(finding: Finding): finding is Restarted {
-  return finding.verdict.kind === "restarted" && finding.verdict.at !== undefined;
+  return finding.verdict.kind === "restarted" && finding.verdict.made !== undefined;
 }
 
 /** What the new pods run of the containers that were outdated; undefined while that cannot be told, because of pods
@@ -92,9 +92,11 @@ function troubleOf({ verdict, containers }: Finding, restarted: Restarted): Cont
 // there, or that cannot be told.
 async function lookAgain(run: RunContext, finding: Restarted): Promise<Finding | undefined> {
   const { subject, verdict } = finding;
-  const { at = "", outdated } = verdict;
+  const { made = { at: "", previousVersion: "" }, outdated } = verdict;
+  const { at } = made;
   try {
     const workload = await run.cluster.getWorkload(subject);
+    if (workload.resourceVersion === made.previousVersion) return undefined; // a read that is behind the PATCH
     const { note } = readMarks(workload.templateAnnotations, run.config.restartAnnotation);
     if (note && Date.parse(note.at) >= Date.parse(at)) return undefined;
     const reason = describeTakenBackAtOnce({ outdated, at }, workload.templateManagers);

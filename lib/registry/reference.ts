@@ -57,6 +57,22 @@ export function parseReference(image: string): Reference {
   return { registry, repository, tag: tag ?? "latest", ...(digest !== undefined && { digest }) };
 }
 
+/** The same; undefined for an image that cannot be parsed. */
+export function tryParse(image: string): Reference | undefined {
+  try {
+    return parseReference(image);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether two images are the same tag of the same repository, however they are spelled: `api`,
+ *  `docker.io/library/api:latest`. */
+export function isSameImage(one: string, other: string): boolean {
+  const [left, right] = [tryParse(one), tryParse(other)];
+  return left !== undefined && right !== undefined && nameOf(left) === nameOf(right) && left.tag === right.tag;
+}
+
 /** Whether an image names no registry, so that some container runtimes look for one by a list of their own. */
 export function isShortName(image: string): boolean {
   return !/^[^/@]*[.:A-Z][^/@]*\/|^localhost\//.test(image);
