@@ -24,14 +24,8 @@ import { conclude } from "./lib/command/conclude.ts";
 import { type Env, readConfig } from "./lib/command/config.ts";
 import { prepare, type RunContext } from "./lib/command/context.ts";
 import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
-import {
-  type MarkedRevision,
-  type Marks,
-  type Note,
-  noteAnnotation,
-  readMarks,
-  writeNote,
-} from "./lib/command/note.ts";
+import { noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
+import type { MarkedRevision, Marks, Note } from "./lib/command/note.ts";
 import * as reasons from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
@@ -44,13 +38,8 @@ import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/ku
 import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import {
-  isSameImage,
-  isShortName,
-  nameOf as repositoryOf,
-  parseReference,
-  tryParse,
-} from "./lib/registry/reference.ts";
+import { isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
+import { parseReference, tryParse } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
 import { messageOf, quote, toTime } from "./lib/text.ts";
 import { describeSubject, failedFinding } from "./lib/verdicts.ts";
