@@ -97,13 +97,14 @@ export function countingPods(pods: Pod[]): Pod[] {
 /** The digest that a container runs, or why its status does not tell. An image ID is the digest of the image's config;
  *  if Docker keeps its images in containerd, it is the digest of a manifest. */
 export type Running = RunningDigest | { kind: "unreadable"; reason: string };
+const notStarted = { kind: "unreadable", reason: "the container has not started" } as const;
 type RunningDigest = { kind: "digest"; digest: Digest; isImageId: boolean };
 
 /** `status.*ContainerStatuses[].imageID` → the running digest: `docker.io/library/nginx@sha256:…` from containerd and
  *  CRI-O, `docker-pullable://…` from cri-dockerd, a bare `sha256:…` or 64 hex digits for an image ID, empty before the
  *  container has started. Never throws. */
 export function runningDigest(imageID: string): Running {
-  if (imageID === "") return { kind: "unreadable", reason: "the container has not started" };
+  if (imageID === "") return notStarted;
   const name = imageID.replace(/^[a-z][a-z0-9+.-]*:\/\//, "");
   // `kind load` and `ctr import` invent a name; its digest was never in a registry (kubernetes-sigs/kind#4184).
   const isImported = /(?:^|\/)import-\d{4}-\d{2}-\d{2}@/.test(name);
@@ -336,7 +337,7 @@ export interface ContainerFacts {
 /** `asked`: the template's image if absent. */
 type ContainerInPod = { pod: string; pullPolicy: string; running: Running; asked?: Asked };
 
-/** The verdict of a container, from all pods that count. The first rule that applies decides:
+/** The verdict of a container, from all pods that count and have started it. The first rule that applies decides:
  *  1. skipped: not looked at; the template pins a digest; or no pod would pull again because no pull policy is Always;
  *  2. outdated: a pod runs other content, whatever is unknown about other pods;
  *  3. failed: the registry did not answer about the tag, or about a running digest;
@@ -348,7 +349,8 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
 
   // A fresh pod that admission pins pulls whatever the policy of older pods says.
   const pulling = facts.fresh?.isPinned ? facts.pods : facts.pods.filter(wouldPull);
-  const verdicts = pulling.map((pod) => judgePod(pod, facts));
+  const started = pulling.filter(({ running }) => running.kind === "digest" || running.reason !== notStarted.reason);
+  const verdicts = (started.length > 0 ? started : pulling).map((pod) => judgePod(pod, facts));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
   const failed = verdicts.find((verdict) => verdict.kind === "failed");
   const first = outdated.find(({ isPartial }) => !isPartial) ?? outdated[0];
@@ -434,6 +436,10 @@ function skipped(reason: string): { kind: "skipped"; reason: string } {
 export interface WorkloadFacts {
   /** The pods that count. */
   pods: Pod[];
+  /** Those of older templates. */
+  olderPods?: Pod[];
+  /** What its controller says that it cannot do. */
+  obstacle?: string | undefined;
   /** By name. */
   containers: Map<string, ContainerVerdict>;
   /** By the API server's clock. */
@@ -452,13 +458,15 @@ export interface WorkloadFacts {
  *   1. skipped [0]: paused, by Kubernetes or by its owner's label, or its update strategy is OnDelete;
  *   2. waiting [0]: its controller has not seen the newest template;
  *   3. skipped [0]: no pod is wanted, or a partition keeps all pods of a StatefulSet from being replaced;
- *   4. waiting [0]: no pod of the newest template has started;
+ *   4. failed [1]: no pod of the newest template has started, and its controller says what it cannot do, or a pod of an
+ *      older template that has not been ready for ten minutes holds a StatefulSet or DaemonSet up. waiting [0]: without
+ *      either;
  *   5. restarted [0]: a container is outdated, and what figwasp remembers does not speak against it (recall). All
  *      outdated containers go into the note, since the rollout tries each of them;
  *   6. taken back [1]: somebody undid the restart for this very digest;
  *   7. not converged [1]: the restart for this very digest made the pods, and they run what ran before. Due again once
  *      the pause has passed;
- *   8. failed [1]: a lookup failed;
+ *   8. failed [1]: a lookup failed, or its controller says what it cannot do;
  *   9. unknown [0]: as 7, but all that they run could not be read, or the tag has some of its images. containerd groups
  *      names by config digest, so a node that pulled index I2 beside index I1 with the same image may go on reporting
  *      I1. Never due again;
@@ -467,6 +475,8 @@ export interface WorkloadFacts {
  *  12. skipped [0]: all containers are skipped. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const hasStarted = facts.pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
+  const hanging = facts.obstacle ?? reasons.describeBlocker(blockerOf(facts));
+  if (!hasStarted && hanging !== undefined) return { kind: "failed", error: new Error(hanging) };
   if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
   const all = Array.from(facts.containers, ([name, verdict]) => ({ name, ...verdict }));
@@ -484,23 +494,27 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const takenBack = recalled.find((memory) => memory.kind === "taken back");
   if (takenBack) return { kind: "taken back", reason: reasons.describeTakenBack(takenBack, facts.managers) };
   const stuck = recalled.find((memory) => memory.kind === "stuck");
-  if (stuck) {
-    const { nextTryMs, entry } = stuck;
-    const nextTryAt = Number.isFinite(nextTryMs) ? toTime(new Date(nextTryMs)) : undefined;
-    const reason = reasons.describeStuck(stuck.container, { restartedAt: stuck.at, nextTryAt });
-    return { kind: "not converged", reason, try: entry.try, ...(nextTryAt !== undefined && { nextTryAt }) };
-  }
+  if (stuck) return reasons.toNotConverged(stuck);
 
   const namesOf = (kind: ContainerVerdict["kind"]) =>
     all.filter((verdict) => verdict.kind === kind).map(({ name }) => name);
   const [failed, unknown, current] = [namesOf("failed"), namesOf("unknown"), namesOf("current")];
   if (failed.length > 0) return { kind: "failed", error: new Error(`no answer for ${failed.join(", ")}`) };
+  if (facts.obstacle !== undefined) return { kind: "failed", error: new Error(facts.obstacle) };
   const [unclear] = recalled; // all that are left
   if (unclear) return { kind: "unknown", reason: reasons.describeUnclear(unclear.container) };
   if (unknown.length > 0) return { kind: "unknown", reason: `cannot tell for ${unknown.join(", ")}` };
-  if (current.length > 0) return { kind: "current" };
+  const waiting = facts.pods.filter((pod) => pod.containers.some(({ imageID }) => imageID === "")).length;
+  if (current.length > 0) return { kind: "current", ...(waiting > 0 && { notStarted: waiting }) };
   return skipped("no container whose image a restart could change");
 }
+
+// A StatefulSet or DaemonSet does not replace a pod while another one is not ready (kubernetes/kubernetes#67250).
+function blockerOf({ olderPods = [], now }: WorkloadFacts): Pod | undefined {
+  return olderPods.find(({ unreadySinceMs = Infinity }) => now.getTime() - unreadySinceMs >= blockingMs);
+}
+
+const blockingMs = 10 * 60_000;
 
 /** The exit code that a finding asks for: that of its verdict, and 1 if a lookup failed for a container, whatever
  *  became of the others, or if a container that an earlier restart did not help takes part in one for another. */
@@ -752,7 +766,8 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   noteImageVolumes(run, workload);
   const owned = await cluster.readOwnedObjects(workload);
   noteLostWords(run, workload, owned);
-  const pods = countingPods(currentPods(workload, owned));
+  const current = currentPods(workload, owned);
+  const pods = countingPods(current);
   const pullSecrets = pods.flatMap((pod) => pod.pullSecrets);
   // `rbac` and `doctor` look at the pods of every workload: they need the names of their Secrets.
   const known = config.command === "rbac" ? (early ?? notAsked) : early;
@@ -768,6 +783,8 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   const revisions = isOutdated ? await cluster.readRevisions(workload) : [];
   const verdict = judgeWorkload({
     pods,
+    olderPods: countingPods(owned.podsByOwner.get(workload.uid) ?? []).filter((pod) => !current.includes(pod)),
+    obstacle: workload.obstacle,
     containers: new Map(containers.map((container) => [container.name, container.verdict])),
     now: run.now(),
     retryIntervalMs: config.retryIntervalMs,
@@ -783,14 +800,12 @@ const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was as
 /** The containers of the pod template, and those that only the pods have, such as a service mesh's. `names`: those that
  *  the owner wants to be looked at; undefined for all. */
 function containersOf({ containers }: Workload, pods: Pod[], names: ReadonlySet<string> | undefined) {
-  const unnamed = "not among the containers that its annotation figwasp/containers names";
-  const foreign = "not in the pod template: what injects it decides about its image";
   const all = new Map<string, { name: string; image: string; exclusion: string | undefined }>();
   for (const { name, image } of containers) {
-    all.set(name, { name, image, exclusion: names === undefined || names.has(name) ? undefined : unnamed });
+    all.set(name, { name, image, exclusion: names === undefined || names.has(name) ? undefined : reasons.unnamed });
   }
   for (const { name, image } of pods.flatMap((pod) => pod.containers)) {
-    if (!all.has(name)) all.set(name, { name, image, exclusion: foreign });
+    if (!all.has(name)) all.set(name, { name, image, exclusion: reasons.injected });
   }
   return [...all.values()];
 }

@@ -43,7 +43,8 @@ export type WorkloadVerdict =
   | { kind: "not converged"; reason: string; try?: number; nextTryAt?: string }
   | { kind: "taken back" | "waiting" | "skipped" | "unknown"; reason: string }
   | { kind: "failed"; error: Error }
-  | { kind: "current" };
+  /** `notStarted`: how many of its pods have not started; absent if all have. */
+  | { kind: "current"; notStarted?: number };
 
 /** To be restarted, until the restart is made. */
 export interface ToRestart {

@@ -191,6 +191,7 @@ describe("Cluster.getWorkload()", () => {
       replicas: 2,
       partition: 0,
       rollout: { isComplete: false, progress: "0 of 2 pods updated, 0 available", failure: undefined },
+      obstacle: undefined,
       selector: "app=api",
       revision: "12",
       revisionHistoryLimit: 10,
@@ -302,6 +303,22 @@ describe("Cluster.getWorkload()", () => {
     assert.equal(rollout.failure, "it has exceeded its progress deadline");
     const older = await read(t, "deployment", { status: { observedGeneration: 2, conditions } });
     assert.deepEqual([older.rollout.failure, older.rollout.isComplete], [undefined, false]);
+  });
+
+  it("keeps what the controller says that it cannot do, in all its words", async (t) => {
+    const conditions = [
+      { type: "Progressing", status: "False", reason: "ProgressDeadlineExceeded", message: "has timed out" },
+      { type: "ReplicaFailure", status: "True", reason: "FailedCreate", message: "pods are forbidden: exceeded quota" },
+      { type: "Available", status: "False", reason: "MinimumReplicasUnavailable", message: "no minimum" },
+    ];
+    const obstacleOf = async (status: object) => (await read(t, "deployment", { status })).obstacle;
+    const all = await obstacleOf({ observedGeneration: 3, conditions });
+    assert.equal(all, "it has exceeded its progress deadline; pods are forbidden: exceeded quota");
+    const created = { type: "Progressing", status: "False", reason: "ReplicaSetCreateError", message: "no ReplicaSet" };
+    assert.equal(await obstacleOf({ observedGeneration: 3, conditions: [created] }), "no ReplicaSet");
+    assert.equal(await obstacleOf({ observedGeneration: 2, conditions }), undefined);
+    const over = [{ type: "ReplicaFailure", status: "False", message: "over" }];
+    assert.equal(await obstacleOf({ observedGeneration: 3, conditions: over }), undefined);
   });
 
   it("counts the nodes that a DaemonSet wants", async (t) => {
@@ -557,6 +574,7 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
         revisionHash: "api-1",
         isTerminating: true,
         phase: "Running",
+        unreadySinceMs: undefined,
         pullSecrets: ["pull"],
         containers: [
           { name: "init", image: "i:1", pullPolicy: "IfNotPresent", imageID: "i", runtime: "" },

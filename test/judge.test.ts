@@ -81,7 +81,8 @@ describe("judgeContainer()", () => {
     // If the pods differ, the most severe verdict counts.
     ["outdated beside unknown", facts([[notStarted], [running("old")]], resolved()), "outdated"],
     ["outdated beside current", facts([[running("new")], [running("old")]], resolved()), "outdated"],
-    ["unknown beside current", facts([[running("new")], [notStarted]], resolved()), "unknown"],
+    ["unknown beside current", facts([[running("new")], [imported]], resolved()), "unknown"],
+    ["current beside one that has not started", facts([[running("new")], [notStarted]], resolved()), "current"],
     ["failed beside unknown", facts([[notStarted], [running("old")]], lost), "failed"],
     ["no answer about its digest", facts([[running("old")]], resolved({ old: "failed" })), "failed"],
     [
@@ -290,10 +291,14 @@ describe("judgeWorkload()", () => {
   const now = new Date("2026-11-21T12:00:00Z");
   const { current, outdated, unknown, skipped, failed } = verdicts;
 
-  function judge(containers: Record<string, ContainerVerdict>, pods: Pod[] = [aPod("p1", "old")]) {
+  function judge(
+    containers: Record<string, ContainerVerdict>,
+    pods: Pod[] = [aPod("p1", "old")],
+    changes: Partial<WorkloadFacts> = {},
+  ) {
     const template = { note: undefined, restartedAt: undefined };
     const others = { now, retryIntervalMs: undefined, template, managers: [], revisions: [] };
-    return judgeWorkload({ ...others, pods, containers: new Map(Object.entries(containers)) });
+    return judgeWorkload({ ...others, pods, containers: new Map(Object.entries(containers)), ...changes });
   }
 
   const rows: [string, ContainerVerdict[], WorkloadVerdict["kind"]][] = [
@@ -324,6 +329,54 @@ describe("judgeWorkload()", () => {
     const init = aContainer({ name: "init", imageID: `x@${digestOf("old")}` });
     const half = aPod("p1", "", { containers: [init, aContainer({ name: "app", imageID: "" })] });
     assert.equal(judge({ init: outdated, app: unknown }, [half]).kind, "restarted");
+  });
+
+  it("counts the pods that have not started beside current ones", () => {
+    assert.deepEqual(judge({ app: current }, [aPod("p1", "new")]), { kind: "current" });
+    const pods = [aPod("p1", "new"), aPod("p2", ""), aPod("p3", "")];
+    assert.deepEqual(judge({ app: current }, pods), { kind: "current", notStarted: 2 });
+  });
+
+  describe("where the controller says what it cannot do", () => {
+    const obstacle = "it has exceeded its progress deadline; pods are forbidden: exceeded quota";
+    const judgeWith = (containers: Record<string, ContainerVerdict>, pods?: Pod[]) =>
+      judge(containers, pods, { obstacle });
+
+    it("fails with its words, before any pod has started and where all are current", () => {
+      for (const verdict of [
+        judgeWith({ app: unknown }, []),
+        judgeWith({ app: current }),
+        judgeWith({ app: unknown }),
+      ]) {
+        assert(verdict.kind === "failed");
+        assert.equal(verdict.error.message, obstacle);
+      }
+    });
+
+    it("rolls a fix out all the same, and tells first that a lookup failed", () => {
+      assert.equal(judgeWith({ app: outdated }).kind, "restarted");
+      const verdict = judgeWith({ app: failed });
+      assert(verdict.kind === "failed");
+      assert.equal(verdict.error.message, "no answer for app");
+    });
+  });
+
+  describe("where a pod of an older template is not ready", () => {
+    const tenMinutesMs = 600_000;
+    const older = (ms: number) => [aPod("web-1", "old", { unreadySinceMs: now.getTime() - ms })];
+
+    it("names it after ten minutes, if nothing of the newest template has started", () => {
+      const verdict = judge({ app: unknown }, [], { olderPods: [aPod("web-0", "old"), ...older(tenMinutesMs)] });
+      assert(verdict.kind === "failed");
+      const what =
+        "pod web-1 of an older template has not been ready since 2026-11-21T11:50:00Z and holds the rollout up";
+      assert.equal(verdict.error.message, `${what}: mend or delete it`);
+    });
+
+    it("waits for it until then, and says nothing of it once a newer pod has started", () => {
+      assert.equal(judge({ app: unknown }, [], { olderPods: older(tenMinutesMs - 1) }).kind, "waiting");
+      assert.equal(judge({ app: current }, [aPod("web-0", "new")], { olderPods: older(tenMinutesMs) }).kind, "current");
+    });
   });
 
   it("waits while no pod of the current revision has started", () => {

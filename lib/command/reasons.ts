@@ -1,9 +1,9 @@
 /**
  * Reasons of a verdict that take more than a few words. When each applies is decided in figwasp.ts.
  */
-import type { FieldManager, WorkloadName } from "../kubernetes/objects.ts";
-import { quote } from "../text.ts";
-import type { OutdatedContainer } from "../verdicts.ts";
+import type { FieldManager, Pod, WorkloadName } from "../kubernetes/objects.ts";
+import { quote, toTime } from "../text.ts";
+import type { NoteEntry, OutdatedContainer, WorkloadVerdict } from "../verdicts.ts";
 
 type NamedOutdated = OutdatedContainer & { name: string };
 
@@ -13,9 +13,21 @@ export function describeUnclear({ name, running, resolved }: NamedOutdated): str
   return `${name} was restarted for ${resolved}, and its pods run ${running}, ${why}`;
 }
 
-/** Why a container has not converged, the likeliest cause first: if the registry does not have what the nodes pulled,
- *  they know it by another name. `nextTryAt` is undefined if it is not tried again by itself. */
-export function describeStuck(
+/** The verdict where a restart has not helped. The next try is due at `nextTryMs`; never if that is no time. */
+export function toNotConverged(stuck: {
+  container: NamedOutdated;
+  entry: NoteEntry;
+  at: string;
+  nextTryMs: number;
+}): WorkloadVerdict {
+  const { container, entry, at, nextTryMs } = stuck;
+  const nextTryAt = Number.isFinite(nextTryMs) ? toTime(new Date(nextTryMs)) : undefined;
+  const reason = describeStuck(container, { restartedAt: at, nextTryAt });
+  return { kind: "not converged", reason, try: entry.try, ...(nextTryAt !== undefined && { nextTryAt }) };
+}
+
+// The likeliest cause first: if the registry does not have what the nodes pulled, they know it by another name.
+function describeStuck(
   { name, running, resolved, isAbsent }: NamedOutdated,
   { restartedAt, nextTryAt }: { restartedAt: string; nextTryAt: string | undefined },
 ): string {
@@ -28,6 +40,18 @@ export function describeStuck(
     "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, set FIGWASP_RETRY_INTERVAL, or " +
     `restart it by hand; ${next}`
   );
+}
+
+/** Why a container that its owner's annotation does not name is skipped. */
+export const unnamed = "not among the containers that its annotation figwasp/containers names";
+/** Why a container that only the pods have is skipped. */
+export const injected = "not in the pod template: what injects it decides about its image";
+
+/** Which pod of an older template holds a rollout up, and what to do; undefined if none does. */
+export function describeBlocker(pod: Pod | undefined): string | undefined {
+  if (pod?.unreadySinceMs === undefined) return undefined;
+  const since = toTime(new Date(pod.unreadySinceMs));
+  return `pod ${pod.name} of an older template has not been ready since ${since} and holds the rollout up: mend or delete it`;
 }
 
 /** Why a container is not restarted for a digest again: the template has gone back to what it was before. */

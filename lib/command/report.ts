@@ -77,7 +77,9 @@ export function describeRelease(release: Release = {}): string {
 
 /** The verdict of a workload with what it rests on. The verdict comes first, up to a comma. */
 export function describeWorkload(verdict: WorkloadVerdict, isDryRun: boolean): string {
-  if (verdict.kind === "current") return "current, nothing to do";
+  if (verdict.kind === "current") {
+    return verdict.notStarted === undefined ? "current, nothing to do" : `current, ${verdict.notStarted} not started`;
+  }
   if (verdict.kind !== "restarted") return `${verdict.kind}, ${describeReason(verdict)}`;
   const names = triesOf(verdict).map(([name, attempt]) => (attempt > 1 ? `${name} (try ${attempt})` : name));
   const end = verdict.isRolledOut ? "; it has rolled out" : "";

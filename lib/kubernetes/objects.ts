@@ -40,6 +40,8 @@ export interface Workload extends WorkloadName {
   /** Pods of a StatefulSet that a rollout leaves on the older template. */
   partition: number;
   rollout: Rollout;
+  /** What its controller cannot do, by the conditions that it has set, whether it has given up or tries again. */
+  obstacle: string | undefined;
   /** Label selector of its pods in the API's query form: `app=api,tier in (a,b)`. */
   selector: string;
   /** What the controller calls the newest template: of a Deployment the number of its revision, of a StatefulSet the
@@ -128,6 +130,8 @@ export interface Pod {
   phase: string;
   /** Names of Secrets. Admission has added those of its ServiceAccount, if the pod had none of its own. */
   pullSecrets: string[];
+  /** Since when it has not been ready, in milliseconds; undefined if it is, or nobody has said so. */
+  unreadySinceMs: number | undefined;
   /** Init containers and sidecars first. */
   containers: PodContainer[];
 }
@@ -180,6 +184,7 @@ export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",
     replicas,
     partition,
+    obstacle: isObserved ? toObstacle(status) : undefined,
     rollout: toRollout(kind, object, { isObserved, replicas, partition }),
     selector: toSelector(spec?.selector ?? {}),
     revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
@@ -228,12 +233,28 @@ function toRollout(
   const ready = kind === "statefulset" ? status?.readyReplicas : status?.availableReplicas;
   const available = (isDaemonSet ? status?.numberAvailable : ready) ?? 0;
   const old = kind === "deployment" ? (status?.replicas ?? 0) - updated : 0;
-  const deadlineExceeded = status?.conditions?.find(({ reason }) => reason === "ProgressDeadlineExceeded");
   return {
     isComplete: isObserved && updated >= replicas - partition && old <= 0 && available >= replicas,
     progress: `${updated} of ${replicas} pods updated, ${available} available${old > 0 ? `, ${old} old` : ""}`,
-    failure: isObserved && deadlineExceeded ? "it has exceeded its progress deadline" : undefined,
+    failure: isObserved ? toFailure(status) : undefined,
   };
+}
+
+function toFailure(status: AnyWorkload["status"]): string | undefined {
+  const isExceeded = status?.conditions?.some(({ reason }) => reason === "ProgressDeadlineExceeded") ?? false;
+  return isExceeded ? "it has exceeded its progress deadline" : undefined;
+}
+
+// A Deployment tells why it can make no ReplicaSet, or its ReplicaSet no pod: a quota, or admission
+// (kubernetes.io, "Deployments", "Failed Deployment").
+function toObstacle(status: AnyWorkload["status"]): string | undefined {
+  const failure = toFailure(status);
+  const messages = (status?.conditions ?? []).flatMap(({ type, reason, status: is, message = "" }) => {
+    const isObstacle = (type === "ReplicaFailure" && is === "True") || reason === "ReplicaSetCreateError";
+    return isObstacle ? [message] : [];
+  });
+  const all = [...(failure === undefined ? [] : [failure]), ...messages];
+  return all.length > 0 ? all.join("; ") : undefined;
 }
 
 export function toReplicaSet({ metadata }: V1ReplicaSet): ReplicaSet {
@@ -273,6 +294,7 @@ export function sortRevisions(revisions: (Revision & { ownerUid: string })[], ow
 export function toPod({ metadata, spec, status }: V1Pod): Pod {
   const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
   const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
+  const unready = status?.conditions?.find(({ type, status: is }) => type === "Ready" && is === "False");
   return {
     name: metadata?.name ?? "",
     createdAtMs: toMs(metadata?.creationTimestamp),
@@ -280,6 +302,7 @@ export function toPod({ metadata, spec, status }: V1Pod): Pod {
     revisionHash: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
+    unreadySinceMs: unready && toMs(unready.lastTransitionTime),
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
     containers: containers.map(({ name, image = "", imagePullPolicy: pullPolicy = "" }) => {
       const { imageID = "", containerID = "" } = statuses.find((entry) => entry.name === name) ?? {};
