@@ -639,7 +639,8 @@ type RestartResult =
  *  would not follow the tag any more. */
 async function restart(run: RunContext, workload: Workload, note: Record<string, NoteEntry>): Promise<RestartResult> {
   const { restartAnnotation } = run.config;
-  const at = toTime(run.now());
+  const [now, before] = [toTime(run.now()), workload.templateAnnotations[restartAnnotation]];
+  const at = now === before ? toTime(new Date(Date.parse(now) + 1000)) : now; // no two restarts have the same
   const annotations = { [restartAnnotation]: at, [noteAnnotation]: writeNote(at, note) };
   const failed = (verb: string, why: string) => new Error(`${verb} ${describeSubject(workload)}: ${why}`);
   try {
@@ -647,7 +648,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
     const lost = asked.lostAnnotations.join(", ");
     const wouldLose = `the pod template would have no annotation ${lost}, something takes it out`;
     if (lost !== "") return { kind: "failed", error: failed("Cannot restart", wouldLose) };
-    if (asked.images.some((image, index) => image.includes("@") && !workload.containers[index]?.image.includes("@"))) {
+    if (workload.containers.some(({ name, image }) => !image.includes("@") && asked.images.get(name)?.includes("@"))) {
       return skipped("pinned by admission: something writes a digest into the pod template when it is changed");
     }
     const { lostAnnotations } = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: false });
@@ -772,7 +773,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
     now: run.now(),
     retryIntervalMs: config.retryIntervalMs,
     template,
-    managers: workload.templateManagers,
+    managers: workload.templateManagers.filter(({ name }) => name !== config.fieldManager),
     revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
   });
   return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets, ...history };
