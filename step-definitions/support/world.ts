@@ -269,7 +269,8 @@ export class FigwaspWorld extends World {
     Object.assign(workload.spec, changes.spec);
     const flags = changes.fieldManager === undefined ? [] : ["--field-manager", changes.fieldManager];
     await this.spend("rollouts", () => this.#applyAs(flags, [workload, service]));
-    this.#workloads.push({ kind, name, namespace });
+    const known = this.#workloads.some((each) => each.name === name && each.namespace === namespace);
+    if (!known) this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
     for (const { spec } of await this.#pods()) {
       for (const { name: secret = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(secret);
