@@ -96,6 +96,19 @@ Feature: Remember what a restart was for
       And there have been 3 rollouts
       And another run of figwasp starts no rollout
 
+    Scenario: The tag returns to an image after an undo
+      Given a Deployment of that image
+      And an image that says "v2" is pushed under the same tag
+      And figwasp runs
+      And the client comes to hear "v2"
+      And the tag is moved back to the image that says "v1"
+      And the rollout is undone, so that the client hears "v1"
+      When the tag is moved back to the image that says "v2"
+      And figwasp runs
+      Then figwasp succeeds and says "restarted, outdated: echo"
+      And the client comes to hear "v2"
+      And another run of figwasp starts no rollout
+
     Scenario: A push that came between figwasp's question and the pull is rolled back
       Given a Deployment of that image
       And an image that says "v2" is pushed under the same tag

@@ -32,6 +32,12 @@ When(
   },
 );
 
+When("the rollout is undone, so that the client hears {string}", async function (this: FigwaspWorld, reply: string) {
+  await this.kubectl("rollout", "undo", "deployment/my-app");
+  await this.rolledOut();
+  assert.equal(await this.hear(), reply);
+});
+
 async function failedPods(world: FigwaspWorld): Promise<V1Pod[]> {
   const pods = await world.list<V1Pod>("pods", { labelSelector: "app=my-app" });
   return pods.filter(({ status }) => (status?.containerStatuses?.[0]?.restartCount ?? 0) > 0);
