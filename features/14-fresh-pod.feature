@@ -27,6 +27,18 @@ Feature: Ask for what a fresh pod would run
       And the client comes to hear "v2"
       And figwasp has asked for the copy alone
 
+  Rule: What a fresh pod would run is what the youngest pod names
+
+    Scenario: A webhook has rewritten the image of the youngest pod alone
+      Given a Deployment of that image
+      And a copy of that image in a private registry
+      And a webhook that makes pods pull the copy, with a pull secret of its own
+      And the Deployment is scaled to 3
+      When an image that says "v2" is pushed under the same tag
+      And figwasp runs as a Job
+      Then figwasp succeeds and says "current, nothing to do"
+      And there has been no rollout
+
   Rule: An image that admission fills in is followed
 
     Scenario: The template has a placeholder for the image

@@ -272,9 +272,6 @@ export class FigwaspWorld extends World {
     const known = this.#workloads.some((each) => each.name === name && each.namespace === namespace);
     if (!known) this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
-    for (const { spec } of await this.#pods()) {
-      for (const { name: secret = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(secret);
-    }
     await this.remember();
   }
 
@@ -282,11 +279,17 @@ export class FigwaspWorld extends World {
   async rolledOut(): Promise<void> {
     await this.spend("rollouts", async () => {
       for (const workload of this.#workloads) await eventually(() => this.#assertRolledOut(workload));
-      await eventually(async () => {
-        const pods = await this.#pods();
-        assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
-      });
+      const pods = await eventually(() => this.#podsAtRest());
+      for (const { spec } of pods) {
+        for (const { name = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(name);
+      }
     });
+  }
+
+  async #podsAtRest(): Promise<V1Pod[]> {
+    const pods = await this.#pods();
+    assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
+    return pods;
   }
 
   async #assertRolledOut(workload: Named): Promise<void> {
