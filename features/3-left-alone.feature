@@ -68,6 +68,19 @@ Feature: Leave alone what a restart would not change
       And figwasp runs
       Then the client comes to hear "v2"
 
+    Scenario: An undo has taken the annotation figwasp/containers away
+      Given another repository with an image of a server that says "a1"
+      And a Deployment of both images
+      And an image that says "v2" is pushed under the same tag
+      And figwasp runs
+      And the client comes to hear "v2"
+      And its annotation "figwasp/containers" is set to "echo"
+      And the rollout is undone, so that the client hears "v2"
+      When an image that says "a2" is pushed to the other repository
+      And figwasp runs
+      Then figwasp succeeds and says "has lost its annotation figwasp/containers at an undo"
+      And the last run says "restarted, outdated: other"
+
     Scenario: The annotation figwasp/containers names a container that is not there
       Given another repository with an image of a server that says "a1"
       And a Deployment of both images, whose annotation "figwasp/containers" is "app"

@@ -62,6 +62,10 @@ Given(
   },
 );
 
+Given("its annotation {string} is set to {string}", async function (this: FigwaspWorld, key: string, value: string) {
+  await this.kubectl("annotate", "deployment", "my-app", `${key}=${value}`);
+});
+
 Given("a Deployment of that image, with an init container of the other one", async function (this: FigwaspWorld) {
   const command = ["/nodejs/bin/node", "--eval", "0"];
   await this.deploy({ pod: (spec) => void (spec.initContainers = [{ ...second(this, spec.containers[0]), command }]) });
