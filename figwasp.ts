@@ -120,11 +120,11 @@ export function runningDigest(imageID: string): Running {
 // Admission may write another image into the pods than their template names, so the pods tell which tag to ask about.
 
 /** What a registry is asked about the container of a pod.
- *  - image: about this one. `isGuess`: only the node knows which registry it means.
+ *  - image: about this one. `shortName`: what the pod names, if only its node knows which registry is meant.
  *  - nothing: no registry can tell what a fresh pod would run.
  *  `isPinned`: admission has put a digest into the pod. Another one is pulled whatever the pull policy says. */
 export type Asked = { isPinned: boolean } & (
-  { kind: "image"; image: string; isGuess: boolean } | { kind: "nothing"; reason: string }
+  { kind: "image"; image: string; shortName?: string } | { kind: "nothing"; reason: string }
 );
 
 /** What to ask about a pod's container, whose template names `template`. The first rule that applies decides:
@@ -134,7 +134,7 @@ export type Asked = { isPinned: boolean } & (
  *  3. a short name that CRI-O took from another host than docker.io, as its imageID tells: its tag there;
  *  4. otherwise, also for image swappers and injectors: the pod's own image. */
 export function imageToAsk(template: string, { image, imageID, runtime }: PodContainer): Asked {
-  const plain = { kind: "image", image, isPinned: false, isGuess: false } as const;
+  const plain = { kind: "image", image, isPinned: false } as const;
   const [own, named] = [tryParse(image), tryParse(template)];
   if (!own) return plain;
   if (own.digest !== undefined) {
@@ -146,7 +146,7 @@ export function imageToAsk(template: string, { image, imageID, runtime }: PodCon
     if (repository === undefined)
       return { kind: "nothing", reason: reasons.describeUntoldHost(image), isPinned: false };
     if (tryParse(repository)?.registry !== "docker.io") {
-      return { ...plain, image: `${repository}:${own.tag}`, isGuess: true };
+      return { ...plain, image: `${repository}:${own.tag}`, shortName: image };
     }
   }
   return isSameImage(image, template) ? { ...plain, image: template } : plain;
@@ -377,7 +377,7 @@ function wouldPull({ pullPolicy, asked }: ContainerInPod): boolean {
 // A pod is current if it runs what a fresh pod would, or what its own image has: where admission has changed its mind
 // since, the older pods are not restarted for that. They are outdated only if neither is so.
 function judgePod(pod: ContainerInPod, facts: ContainerFacts): ContainerVerdict {
-  const template: Asked = { kind: "image", image: facts.image, isPinned: false, isGuess: false };
+  const template: Asked = { kind: "image", image: facts.image, isPinned: false };
   const { fresh = template, lookup, otherLookups } = facts;
   const { asked: own = fresh } = pod;
   const byFresh = judgeRunning(pod, fresh, lookup);
@@ -393,7 +393,9 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   if (asked.kind === "nothing") return unknown(asked.reason);
   const meaning = lookup?.kind === "resolved" ? lookup.meanings.get(running.digest) : undefined;
   const isElsewhere = meaning?.kind === "absent" || (lookup?.kind === "failed" && statusOf(lookup.error.cause) === 404);
-  if (asked.isGuess && isElsewhere) return unknown(reasons.describeGuess(asked.image));
+  if (asked.shortName !== undefined && isElsewhere) {
+    return unknown(reasons.describeGuess(asked.shortName, asked.image));
+  }
   if (lookup?.kind === "failed") return lookup;
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
@@ -653,7 +655,8 @@ type RestartResult =
  *  would not follow the tag any more. */
 async function restart(run: RunContext, workload: Workload, note: Record<string, NoteEntry>): Promise<RestartResult> {
   const { restartAnnotation } = run.config;
-  const at = toTime(run.now());
+  const [now, before] = [toTime(run.now()), workload.templateAnnotations[restartAnnotation]];
+  const at = now === before ? toTime(new Date(Date.parse(now) + 1000)) : now; // no two restarts have the same
   const annotations = { [restartAnnotation]: at, [noteAnnotation]: writeNote(at, note) };
   const failed = (verb: string, why: string) => new Error(`${verb} ${describeSubject(workload)}: ${why}`);
   try {
@@ -661,7 +664,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
     const lost = asked.lostAnnotations.join(", ");
     const wouldLose = `the pod template would have no annotation ${lost}, something takes it out`;
     if (lost !== "") return { kind: "failed", error: failed("Cannot restart", wouldLose) };
-    if (asked.images.some((image, index) => image.includes("@") && !workload.containers[index]?.image.includes("@"))) {
+    if (workload.containers.some(({ name, image }) => !image.includes("@") && asked.images.get(name)?.includes("@"))) {
       return skipped("pinned by admission: something writes a digest into the pod template when it is changed");
     }
     const { lostAnnotations } = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: false });
@@ -789,7 +792,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
     now: run.now(),
     retryIntervalMs: config.retryIntervalMs,
     template,
-    managers: workload.templateManagers,
+    managers: workload.templateManagers.filter(({ name }) => name !== config.fieldManager),
     revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
   });
   return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets, ...history };

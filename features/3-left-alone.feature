@@ -47,3 +47,44 @@ Feature: Leave alone what a restart would not change
       And there has been no rollout
       When the Deployment is scaled to 2
       Then the client comes to hear "v2"
+
+  Rule: What its owner has written on the workload counts, whoever selects it
+
+    Scenario: The label figwasp/paused says true
+      Given a Deployment "my-app" of that image, labelled "figwasp/paused=true"
+      And an image that says "v2" is pushed under the same tag
+      When figwasp runs
+      Then figwasp succeeds and says "skipped, paused by its label figwasp/paused"
+      And the same pods keep running
+
+    Scenario: The annotation figwasp/containers does not name the container
+      Given another repository with an image of a server that says "a1"
+      And a Deployment of both images, whose annotation "figwasp/containers" is "echo"
+      And an image that says "a2" is pushed to the other repository
+      When figwasp runs
+      Then figwasp succeeds and says "not among the containers that its annotation figwasp/containers names"
+      And the same pods keep running
+      When an image that says "v2" is pushed under the same tag
+      And figwasp runs
+      Then the client comes to hear "v2"
+
+    Scenario: An undo has taken the annotation figwasp/containers away
+      Given another repository with an image of a server that says "a1"
+      And a Deployment of both images
+      And an image that says "v2" is pushed under the same tag
+      And figwasp runs
+      And the client comes to hear "v2"
+      And its annotation "figwasp/containers" is set to "echo"
+      And the rollout is undone, so that the client hears "v2"
+      When an image that says "a2" is pushed to the other repository
+      And figwasp runs
+      Then figwasp succeeds and says "has lost its annotation figwasp/containers at an undo"
+      And the last run says "restarted, outdated: other"
+
+    Scenario: The annotation figwasp/containers names a container that is not there
+      Given another repository with an image of a server that says "a1"
+      And a Deployment of both images, whose annotation "figwasp/containers" is "app"
+      And an image that says "v2" is pushed under the same tag
+      When figwasp runs
+      Then figwasp fails and says "which is none of its containers: echo, other"
+      And the same pods keep running

@@ -42,6 +42,21 @@ Feature: Restart at most once for the same digest
       And there have been 2 rollouts
       And another run of figwasp starts no rollout
 
+  Rule: A container that is stuck is no reason for a restart, and no hindrance to one
+
+    Scenario: The other container is pushed while one is stuck
+      Given another repository with an image of a server that says "a1"
+      And a Deployment of both images
+      And an image that says "v2" is pushed, and the mirror does not have it yet
+      And figwasp runs and restarts the Deployment in vain
+      When an image that says "a2" is pushed to the other repository
+      And figwasp runs
+      Then figwasp fails and says "restarted, outdated: echo (try 2), other"
+      And there have been 2 rollouts
+      When figwasp runs again when that has rolled out
+      Then figwasp fails and says "not converged"
+      And there have been 2 rollouts
+
   Rule: With the nodes' own mirror in its hosts folder, figwasp asks where they ask
 
     Scenario: figwasp waits for the mirror

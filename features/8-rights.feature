@@ -13,11 +13,14 @@ Feature: Need few rights, and use no others
       When figwasp runs as a Job
       Then the client comes to hear "v2"
       And the API server was asked for exactly this:
-        | get    | deployments |
-        | list   | replicasets |
-        | list   | pods        |
-        | patch  | deployments |
-        | create | events      |
+        | get           | deployments |
+        | list          | replicasets |
+        | list          | pods        |
+        | list          | replicasets |
+        | dry-run patch | deployments |
+        | patch         | deployments |
+        | get           | deployments |
+        | create        | events      |
       And the change is of two annotations of the pod template
 
     Scenario: A run in which nothing changed makes none

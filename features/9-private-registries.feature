@@ -15,12 +15,15 @@ Feature: Follow images in private registries
       When figwasp runs as a Job
       Then the client comes to hear "v2"
       And the API server was asked for exactly this:
-        | get    | deployments |
-        | list   | replicasets |
-        | list   | pods        |
-        | get    | secrets     |
-        | patch  | deployments |
-        | create | events      |
+        | get           | deployments |
+        | list          | replicasets |
+        | list          | pods        |
+        | get           | secrets     |
+        | list          | replicasets |
+        | dry-run patch | deployments |
+        | patch         | deployments |
+        | get           | deployments |
+        | create        | events      |
 
     Scenario: The ServiceAccount of the pods has the pull secret
       Given the repository is in a private registry
@@ -46,13 +49,16 @@ Feature: Follow images in private registries
       Then the client comes to hear "v2"
       And figwasp may read no Secret
       And the API server was asked for exactly this:
-        | get    | deployments |
-        | list   | replicasets |
-        | list   | pods        |
-        | get    | secrets     |
-        | list   | secrets     |
-        | patch  | deployments |
-        | create | events      |
+        | get           | deployments |
+        | list          | replicasets |
+        | list          | pods        |
+        | get           | secrets     |
+        | list          | secrets     |
+        | list          | replicasets |
+        | dry-run patch | deployments |
+        | patch         | deployments |
+        | get           | deployments |
+        | create        | events      |
 
   Rule: A credential is for its registry, and for the token server that belongs to it
 

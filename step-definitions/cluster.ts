@@ -54,6 +54,18 @@ Given("a Deployment of both images", async function (this: FigwaspWorld) {
   await this.deploy({ pod: (spec) => spec.containers.push(second(this, spec.containers[0])) });
 });
 
+Given(
+  "a Deployment of both images, whose annotation {string} is {string}",
+  async function (this: FigwaspWorld, annotation: string, value: string) {
+    const annotations = { [annotation]: value };
+    await this.deploy({ annotations, pod: (spec) => spec.containers.push(second(this, spec.containers[0])) });
+  },
+);
+
+Given("its annotation {string} is set to {string}", async function (this: FigwaspWorld, key: string, value: string) {
+  await this.kubectl("annotate", "deployment", "my-app", `${key}=${value}`);
+});
+
 Given("a Deployment of that image, with an init container of the other one", async function (this: FigwaspWorld) {
   const command = ["/nodejs/bin/node", "--eval", "0"];
   await this.deploy({ pod: (spec) => void (spec.initContainers = [{ ...second(this, spec.containers[0]), command }]) });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { type DataTable, defineParameterType, Then, When } from "@cucumber/cucumber";
 import type { V1Deployment } from "@kubernetes/client-node";
-import { askedFor, type AuditEvent } from "./support/environment.ts";
+import { askedFor, type AuditEvent, isDryRun } from "./support/environment.ts";
 import type { FigwaspWorld } from "./support/world.ts";
 
 defineParameterType({ name: "kind", regexp: /Deployment|StatefulSet|DaemonSet/ });
@@ -142,13 +142,16 @@ Then("the change is of two annotations of the pod template", async function (thi
   else assert.deepEqual(whatIsWanted(written), whatIsWanted(annotated(this.objectBefore("my-app"), annotations)));
 });
 
-// An Event is no change: it only tells of one.
+// figwasp asks by `dryRun=All` what would come of the change before it makes it. An Event is no change: it only tells of one.
 async function theOneChange(world: FigwaspWorld): Promise<AuditEvent> {
   const events = (await world.audit()).filter(({ objectRef }) => objectRef?.resource !== "events");
   const writes = events.filter(({ verb }) => verb !== "get" && verb !== "list");
-  const [write, ...more] = writes.filter(({ responseStatus }) => responseStatus.code < 300);
-  assert(write && more.length === 0, "there should be one change");
-  return write;
+  const [asked, made, ...more] = writes.filter(({ responseStatus }) => responseStatus.code < 300);
+  assert(asked && made && more.length === 0, "there should be one change, and before it one dry run");
+  assert.deepEqual([isDryRun(asked), isDryRun(made)], [true, false]);
+  const [tried, written] = [asked, made].map(({ verb, requestObject }) => ({ verb, requestObject }));
+  assert.deepEqual(tried, written, "the dry run was of another change");
+  return made;
 }
 
 function annotated(object: V1Deployment, annotations: Record<string, string>): V1Deployment {

@@ -134,8 +134,8 @@ describe("judgeContainer()", () => {
 
 describe("imageToAsk()", () => {
   const digest = digestOf("d");
-  const image = (asked: string, flags: { isPinned?: true; isGuess?: true } = {}) => {
-    return { kind: "image", image: asked, isPinned: false, isGuess: false, ...flags };
+  const image = (asked: string, flags: { isPinned?: true; shortName?: string } = {}) => {
+    return { kind: "image", image: asked, isPinned: false, ...flags };
   };
   const rows: [string, string, Partial<PodContainer>, object | RegExp][] = [
     ["the template's, where the pod names the same", "api:1", { image: "api:1" }, image("api:1")],
@@ -166,7 +166,7 @@ describe("imageToAsk()", () => {
       "another host, from which CRI-O took a short name",
       "a/b:1",
       { image: "a/b:1", runtime: "cri-o", imageID: `quay.io/a/b@${digest}` },
-      image("quay.io/a/b:1", { isGuess: true }),
+      image("quay.io/a/b:1", { shortName: "a/b:1" }),
     ],
     [
       "docker.io, from which CRI-O took one",
@@ -206,7 +206,7 @@ describe("imageToAsk()", () => {
 
 describe("judgeContainer(), where pods name other images than their template", () => {
   const [mirror, upstream] = ["m.example/api:1", "api:1"].map((image) => {
-    return { kind: "image", image, isPinned: false, isGuess: false } as const;
+    return { kind: "image", image, isPinned: false } as const;
   });
   const judge = (pods: ContainerFacts["pods"], known: Omit<ContainerFacts, "image" | "pods">) => {
     return judgeContainer({ image: "api:1", pods, ...known });
@@ -267,14 +267,14 @@ describe("judgeContainer(), where pods name other images than their template", (
   });
 
   it("does not compare with a repository that CRI-O's node names, and that does not have what runs", () => {
-    const guess = { ...asked, image: "quay.io/a/api:1", isGuess: true };
+    const guess = { ...asked, image: "quay.io/a/api:1", shortName: "api:1" };
     const gone = new Error("Cannot resolve", { cause: new HttpError(404, "not found") });
     for (const lookup of [resolved({ old: "absent" }), { kind: "failed", error: gone } as const]) {
       const verdict = judge([{ ...old, asked: guess }], { fresh: guess, lookup });
       assert(verdict.kind === "unknown");
       assert.match(
         verdict.reason,
-        /its node took a short name from quay.io\/a\/api, and that repository does not have/,
+        /its node took the short name "api:1" from quay.io\/a\/api, and that repository does not have/,
       );
     }
     assert.equal(judge([{ ...old, asked: guess }], { fresh: guess, lookup: lost }).kind, "failed");

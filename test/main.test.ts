@@ -55,7 +55,7 @@ interface Scene {
   /** Annotations that something takes out again, which the dry run did not tell. */
   lostLater?: string[];
   /** Images of the template, as the dry run answers them. */
-  templateImages?: string[];
+  templateImages?: Record<string, string>;
   onPods?: () => void;
   /** Called at each read of the workload after the PATCH. */
   onRead?: () => void;
@@ -102,7 +102,7 @@ async function run({
   onPatch = () => {},
   lost = [],
   lostLater = [],
-  templateImages = [],
+  templateImages = {},
   onPods = () => {},
   onRead = () => {},
   onEvent = () => {},
@@ -163,12 +163,12 @@ async function run({
     annotateTemplate: async ({ kind, namespace, name }, annotations, { isDryRun }) => {
       if (isDryRun) {
         outcome.dryPatches += 1;
-        return { lostAnnotations: lost, images: templateImages };
+        return { lostAnnotations: lost, images: new Map(Object.entries(templateImages)) };
       }
       outcome.patches.push({ subject: `${kind} ${namespace}/${name}`, annotations });
       onPatch();
       written.set(`${kind} ${namespace}/${name}`, annotations);
-      return { lostAnnotations: lostLater, images: [] };
+      return { lostAnnotations: lostLater, images: new Map() };
     },
   };
   outcome.code = await main(
@@ -1034,7 +1034,7 @@ describe("main()", () => {
 
   it("writes nothing where admission pins the template, in which the tag would not be followed any more", async (t) => {
     const { workload } = await aRegistry(t, "v2");
-    const templateImages = [`ghcr.io/acme/api:1.2@${digestOf("new")}`];
+    const templateImages = { app: `ghcr.io/acme/api:1.2@${digestOf("new")}` };
     const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], templateImages });
     assert.match(lines.at(-1) ?? "", /^deployment shop\/api: skipped, pinned by admission: something writes a digest/);
     assert.deepEqual([code, patches], [0, []]);

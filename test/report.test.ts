@@ -71,7 +71,7 @@ const told: [string, WorkloadVerdict, Finding["containers"], RegExp[]][] = [
     [/: failed, no answer$/, /: skipped, pinned by digest$/, /: failed, no answer for app$/],
   ],
   ["a wait", { kind: "waiting", reason: "no pod" }, [], [/: waiting, no pod$/]],
-  ["no convergence", { kind: "not converged", reason: "a mirror" }, [], [/: not converged, a mirror$/]],
+  ["no convergence", { kind: "not converged", reason: "a mirror", try: 1 }, [], [/: not converged, a mirror$/]],
   [
     "no convergence, and when it is tried again",
     { kind: "not converged", reason: "a mirror; next try after …", try: 2, nextTryAt: "2026-11-21T12:00:00Z" },
@@ -262,6 +262,24 @@ describe("toDocument()", () => {
   it("has a schema that refuses what it does not know", () => {
     assert.match(mistakesIn({ ...toDocument(report([])), more: 1 }), /additional properties/);
     assert.match(mistakesIn({ ...toDocument(report([])), exitCode: 3 }), /exitCode/);
+    for (const [fields, mistake] of [
+      [{ verdict: "held" }, /reason/],
+      [{ verdict: "not converged", reason: "a mirror" }, /'try'/],
+      [{ verdict: "not converged", reason: "a mirror", try: 1, nextTryAt: "soon" }, /nextTryAt/],
+      [{ verdict: "restarted", outdated: {} }, /'tries'/],
+    ] as const) {
+      const workloads = [{ ...subject, containers: [], ...fields }];
+      assert.match(mistakesIn({ ...toDocument(report([])), workloads }), mistake);
+    }
+  });
+
+  it("has a schema that knows the verdicts of a mode that is to come", () => {
+    const pinned = { verdict: "pinned", outdated: { app: digestOf("new") } };
+    for (const fields of [pinned, { verdict: "held", reason: "pinned to another digest since" }]) {
+      const counts = { [fields.verdict]: 1 };
+      const document = { ...toDocument(report([])), counts, workloads: [{ ...subject, containers: [], ...fields }] };
+      assert.equal(mistakesIn(document), "");
+    }
   });
 });
 

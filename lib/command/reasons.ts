@@ -99,6 +99,7 @@ export function describeUntoldHost(image: string): string {
 }
 
 /** Why what a CRI-O node runs cannot be compared. `asked` is the image in the repository that the node reports. */
-export function describeGuess(asked: string): string {
-  return `its node took a short name from ${asked.replace(/:[^:/]*$/, "")}, and that repository does not have what runs`;
+export function describeGuess(shortName: string, asked: string): string {
+  const repository = asked.replace(/:[^:/]*$/, "");
+  return `its node took the short name ${quote(shortName)} from ${repository}, and that repository does not have what runs`;
 }

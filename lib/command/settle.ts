@@ -99,7 +99,8 @@ async function lookAgain(run: RunContext, finding: Restarted): Promise<Finding |
     if (workload.resourceVersion === made.previousVersion) return undefined; // a read that is behind the PATCH
     const { note } = readMarks(workload.templateAnnotations, run.config.restartAnnotation);
     if (note && Date.parse(note.at) >= Date.parse(at)) return undefined;
-    const reason = describeTakenBackAtOnce({ outdated, at }, workload.templateManagers);
+    const managers = workload.templateManagers.filter(({ name }) => name !== run.config.fieldManager);
+    const reason = describeTakenBackAtOnce({ outdated, at }, managers);
     return await announce(run, workload, { ...finding, verdict: { kind: "taken back", reason } });
   } catch (error) {
     const isGone = statusOf(error) === 404;

@@ -51,8 +51,8 @@ export interface WriteOptions {
 export interface WrittenTemplate {
   /** The keys of annotations that were set and are not there: a webhook may remove what it does not know. */
   lostAnnotations: string[];
-  /** Of its containers, init containers and sidecars first. */
-  images: string[];
+  /** By the name of the container. */
+  images: ReadonlyMap<string, string>;
 }
 
 /** One right of a Role, or of a ClusterRole. */
@@ -164,13 +164,15 @@ async function annotateTemplate(
   });
   // An answer without a template is not one of an API server, and tells nothing about annotations.
   const { template } = changed.spec ?? {};
-  if (!template) return { lostAnnotations: [], images: [] };
+  if (!template) return { lostAnnotations: [], images: new Map() };
   const { metadata, spec } = template;
   return {
     lostAnnotations: Object.entries(annotations).flatMap(([key, value]) => {
       return metadata?.annotations?.[key] === value ? [] : [key];
     }),
-    images: [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].map(({ image = "" }) => image),
+    images: new Map(
+      [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].map(({ name, image = "" }) => [name, image]),
+    ),
   };
 }
 

@@ -19,6 +19,7 @@ const groups = {
   "api/v1": ["configmaps", "events", "namespaces", "pods", "secrets", "serviceaccounts", "services"],
   "apis/apps/v1": ["controllerrevisions", "daemonsets", "deployments", "replicasets", "statefulsets"],
   "apis/batch/v1": ["cronjobs", "jobs"],
+  "apis/admissionregistration.k8s.io/v1": ["mutatingwebhookconfigurations"],
 };
 const prefixes = new Map(
   Object.entries(groups).flatMap(([group, names]) => names.map((name) => [name, group] as const)),
@@ -66,6 +67,13 @@ export class ApiServer {
     await this.ask("POST", pathOf(resource, namespace), JSON.stringify(object));
   }
 
+  /** Writes an object as a whole. It is refused if somebody else has written the object since it was read. */
+  async replace(resource: string, object: KubernetesObject, fieldManager: string): Promise<void> {
+    const { namespace, name = "" } = object.metadata ?? {};
+    const path = `${pathOf(resource, namespace)}/${name}?${new URLSearchParams({ fieldManager }).toString()}`;
+    await this.ask("PUT", path, JSON.stringify(object));
+  }
+
   /** Asks for the deletion, and does not wait for it. It is no error if the object is gone already. */
   async delete(resource: string, namespace: string | undefined, name: string): Promise<void> {
     const options = JSON.stringify({ propagationPolicy: "Background" });
@@ -75,7 +83,7 @@ export class ApiServer {
   }
 
   /** Returns the body of a successful answer. Throws a Refusal for any other answer. */
-  async ask(method: "GET" | "POST" | "DELETE", path: string, body?: string): Promise<string> {
+  async ask(method: "GET" | "POST" | "PUT" | "DELETE", path: string, body?: string): Promise<string> {
     const { statusCode, body: answer } = await request(`${this.#server}/${path}`, {
       method,
       dispatcher: this.#dispatcher,

@@ -82,10 +82,16 @@ export interface AuditEvent {
   responseStatus: { code: number };
 }
 
-/** Names what was asked for, such as `patch deployments`, `get pods/log` or `get /version`. */
-export function askedFor({ verb, objectRef, requestURI }: AuditEvent): string {
+/** Names what was asked for, such as `patch deployments`, `dry-run patch deployments`, `get pods/log` or `get /version`. */
+export function askedFor(event: AuditEvent): string {
+  const { verb, objectRef, requestURI } = event;
   const { resource, subresource } = objectRef ?? { resource: new URL(requestURI, "https://api-server").pathname };
-  return `${verb} ${[resource, subresource ?? []].flat().join("/")}`;
+  return `${isDryRun(event) ? "dry-run " : ""}${verb} ${[resource, subresource ?? []].flat().join("/")}`;
+}
+
+/** Whether the API server was asked what it would write, and wrote nothing. */
+export function isDryRun({ requestURI }: AuditEvent): boolean {
+  return new URL(requestURI, "https://api-server").searchParams.get("dryRun") === "All";
 }
 
 /** The file in which the main thread hands the environment to its workers. */

@@ -89,7 +89,7 @@ async function assertPromises(world: FigwaspWorld): Promise<void> {
 // and Events that tell of it. The doctor asks what it may do. Every request is about objects, as the rules of a Role are.
 const needed = [
   /^(?:get|list) [a-z]+$/,
-  /^(?:patch|update) (?:deployments|statefulsets|daemonsets)$/,
+  /^(?:dry-run )?(?:patch|update) (?:deployments|statefulsets|daemonsets)$/,
   /^create (?:events|selfsubjectaccessreviews)$/,
 ];
 

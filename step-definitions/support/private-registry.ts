@@ -2,7 +2,7 @@ import { type Credential, htpasswd } from "./credentials.ts";
 import { type HostsFolder, registrySettings, storagePath } from "./registry.ts";
 import type { ContainerOptions } from "./containers.ts";
 import { nodeImage, scriptOf, type Server } from "./server.ts";
-import { createAuthority, issue, type KeyPair } from "./tls.ts";
+import { createAuthority, type KeyPair, keyPairFiles } from "./tls.ts";
 
 /** The scenario that a private registry is for. */
 interface Scenario {
@@ -112,11 +112,6 @@ async function startTokenServer(
     command,
     ready: /listening/,
   });
-}
-
-async function keyPairFiles(authority: KeyPair, host: string): Promise<Record<string, string>> {
-  const { key, certificate } = await issue(authority, host);
-  return { "/server/key.pem": key, "/server/certificate.pem": certificate };
 }
 
 // --- What a hosts folder says of its certificate ---

@@ -20,8 +20,13 @@ export async function createAuthority(): Promise<KeyPair> {
   return { key, certificate: cert };
 }
 
-/** Issues a certificate for a server of that name. */
-export async function issue(authority: KeyPair, host: string): Promise<KeyPair> {
+/** Issues a certificate for a server of that name, as the files that the servers of fixtures/ and a registry read. */
+export async function keyPairFiles(authority: KeyPair, host: string): Promise<Record<string, string>> {
+  const { key, certificate } = await issue(authority, host);
+  return { "/server/key.pem": key, "/server/certificate.pem": certificate };
+}
+
+async function issue(authority: KeyPair, host: string): Promise<KeyPair> {
   const { private: key, cert } = await generate([{ name: "commonName", value: host }], {
     ...settings,
     ca: { key: authority.key, cert: authority.certificate },

@@ -42,6 +42,9 @@ export interface Workload {
   namespace?: string;
   image?: string;
   labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  /** The field manager that applies it, if it is not that of kubectl. */
+  fieldManager?: string;
   spec?: Record<string, unknown>;
   /** Fields of the container that the client hears. */
   container?: Record<string, unknown>;
@@ -226,8 +229,12 @@ export class FigwaspWorld extends World {
   }
 
   async apply(...objects: object[]): Promise<void> {
+    await this.#applyAs([], objects);
+  }
+
+  async #applyAs(flags: string[], objects: object[]): Promise<void> {
     const input = objects.map((object) => YAML.stringify(object)).join("---\n");
-    await this.$({ input })`kubectl apply -f -`;
+    await this.$({ input })`kubectl apply ${flags} -f -`;
   }
 
   async read<T extends KubernetesObject>(resource: string, name: string): Promise<T> {
@@ -240,7 +247,13 @@ export class FigwaspWorld extends World {
 
   /** Deploys fixtures/echo.yaml with these changes, waits until it has rolled out, and remembers how it is. */
   async deploy(changes: Workload = {}): Promise<void> {
-    const { kind = "Deployment", name = "my-app", namespace = this.#namespace, labels = {} } = changes;
+    const {
+      kind = "Deployment",
+      name = "my-app",
+      namespace = this.#namespace,
+      labels = {},
+      annotations = {},
+    } = changes;
     const text = await readFile(join(root, "fixtures/echo.yaml"), "utf8");
     const documents = YAML.parseAllDocuments(text.replaceAll("my-app", name));
     const [workload, service] = documents.map((document) => document.toJSON() as V1Deployment);
@@ -248,18 +261,17 @@ export class FigwaspWorld extends World {
     assert(workload?.spec && pod?.containers[0] && service, "fixtures/echo.yaml holds a Deployment and a Service");
     Object.assign(pod.containers[0], { image: changes.image ?? this.image, ...changes.container });
     changes.pod?.(pod);
-    Object.assign(workload, { kind, metadata: { name, namespace, labels } });
+    Object.assign(workload, { kind, metadata: { name, namespace, labels, annotations } });
     Object.assign(service, { metadata: { name, namespace } });
     if (kind !== "Deployment") Object.assign(workload.spec, { strategy: undefined });
     if (kind === "DaemonSet") Object.assign(workload.spec, { replicas: undefined });
     if (kind === "StatefulSet") Object.assign(workload.spec, { serviceName: name, podManagementPolicy: "Parallel" });
     Object.assign(workload.spec, changes.spec);
-    await this.spend("rollouts", () => this.apply(workload, service));
-    this.#workloads.push({ kind, name, namespace });
+    const flags = changes.fieldManager === undefined ? [] : ["--field-manager", changes.fieldManager];
+    await this.spend("rollouts", () => this.#applyAs(flags, [workload, service]));
+    const known = this.#workloads.some((each) => each.name === name && each.namespace === namespace);
+    if (!known) this.#workloads.push({ kind, name, namespace });
     await this.rolledOut();
-    for (const { spec } of await this.#pods()) {
-      for (const { name: secret = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(secret);
-    }
     await this.remember();
   }
 
@@ -267,11 +279,17 @@ export class FigwaspWorld extends World {
   async rolledOut(): Promise<void> {
     await this.spend("rollouts", async () => {
       for (const workload of this.#workloads) await eventually(() => this.#assertRolledOut(workload));
-      await eventually(async () => {
-        const pods = await this.#pods();
-        assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
-      });
+      const pods = await eventually(() => this.#podsAtRest());
+      for (const { spec } of pods) {
+        for (const { name = "" } of spec?.imagePullSecrets ?? []) this.#pullSecrets.add(name);
+      }
     });
+  }
+
+  async #podsAtRest(): Promise<V1Pod[]> {
+    const pods = await this.#pods();
+    assert(!pods.some(({ metadata }) => metadata?.deletionTimestamp), "old pods are still ending");
+    return pods;
   }
 
   async #assertRolledOut(workload: Named): Promise<void> {

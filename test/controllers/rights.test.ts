@@ -23,9 +23,13 @@ describe("rights", { concurrency: true }, () => {
     const ofWorkload = asked.filter((line) => line.includes("deployments/web"));
     assert.deepEqual(ofWorkload, [
       "GET deployments/web 200",
+      "PATCH?dryRun=All deployments/web 403",
+      "GET deployments/web 200",
+      "PUT?dryRun=All deployments/web 200",
       "PATCH deployments/web 403",
       "GET deployments/web 200",
       "PUT deployments/web 200",
+      "GET deployments/web 200",
     ]);
     await shop.rollOut("deployment");
     assert.equal((await shop.figwasp("deployment")).lines.at(-1), "deployment shop/web: current, nothing to do");

@@ -108,6 +108,6 @@ const cluster: Cluster = {
   readRevisions: async () => [],
   annotateTemplate: async ({ name }, annotations, { isDryRun }) => {
     if (!isDryRun) written.set(name, annotations);
-    return { lostAnnotations: [], images: [] };
+    return { lostAnnotations: [], images: new Map() };
   },
 };

@@ -10,10 +10,17 @@ import { ApiError, call } from "./api.ts";
 /** The digest of an image that a pod names, at this moment; undefined where it cannot be pulled. */
 export type Pull = (image: string) => Digest | undefined;
 
+/** By what name a node knows an image that it has pulled. */
+export type Report = (image: string, digest: Digest) => { imageID: string; containerID: string };
+
 /** What the nodes do at present; a test may change it at any time. */
 interface Habits {
   /** What they pull: what the registry has, unless a test puts a mirror in its place. */
   pull: Pull;
+  /** What they say of it: what containerd says, unless a test has another runtime. */
+  report: Report;
+  /** The images whose containers start and never become ready. */
+  bad: Set<Digest>;
   /** Whether they pull images, and so start containers. */
   isPulling: boolean;
   /** Whether containers that have started become ready. Those that are ready stay so. */
@@ -33,7 +40,14 @@ const everyMs = 100;
 /** Plays them for the pods of a namespace until it is ended: binds a pod to a node, starts its containers with what the
  *  registry has then, makes them ready, and takes away pods that are to end. */
 export function playNodes(namespace: string, pull: Pull): Nodes {
-  const habits: Habits = { pull, isPulling: true, isMakingReady: true, isEndingPods: true };
+  const habits: Habits = {
+    pull,
+    report: asContainerd,
+    bad: new Set(),
+    isPulling: true,
+    isMakingReady: true,
+    isEndingPods: true,
+  };
   const over = new AbortController();
   const play = async () => {
     while (!over.signal.aborted) {
@@ -87,15 +101,16 @@ function wantedNode({ spec }: V1Pod): string {
 function nextStatus({ spec, status }: V1Pod, habits: Habits): object | undefined {
   const { phase = "Pending", containerStatuses: before = [] } = status ?? {};
   if (phase === "Failed" || phase === "Succeeded") return undefined;
-  const { isPulling, isMakingReady } = habits;
-  const isDone = before.every(({ started, ready }) => (started ? ready || !isMakingReady : !isPulling));
+  const isDone = before.every(({ started, ready, imageID }) => {
+    return started ? ready || !canBeReady(imageID, habits) : !habits.isPulling;
+  });
   if (before.length > 0 && isDone) return undefined;
 
   const time = `${new Date().toISOString().slice(0, 19)}Z`;
   const containerStatuses = (spec?.containers ?? []).map((container) => {
     const running = before.find(({ name, started }) => name === container.name && started);
     // A container that has started keeps its image until its pod ends.
-    if (running) return Object.assign({}, running, { ready: isMakingReady });
+    if (running) return Object.assign({}, running, { ready: running.ready || canBeReady(running.imageID, habits) });
     return startContainer(container, habits, time);
   });
   const isReady = containerStatuses.every(({ ready }) => ready);
@@ -113,10 +128,20 @@ function startContainer({ name, image = "" }: V1Container, habits: Habits, time:
     const state = { waiting: { reason: "ErrImagePull" } };
     return { ...known, imageID: "", started: false, ready: false, state };
   }
-  // As containerd says it: `registry.example:5000/app:latest` → `registry.example:5000/app@sha256:…`.
-  const imageID = `${image.replace(/:[^:/]*$/, "")}@${digest}`;
-  return { ...known, imageID, started: true, ready: habits.isMakingReady, state: { running: { startedAt: time } } };
+  const reported = habits.report(image, digest);
+  const ready = canBeReady(reported.imageID, habits);
+  return { ...known, ...reported, started: true, ready, state: { running: { startedAt: time } } };
 }
+
+function canBeReady(imageID: string, { bad, isMakingReady }: Habits): boolean {
+  return isMakingReady && ![...bad].some((digest) => imageID.endsWith(digest));
+}
+
+/** `registry.example:5000/app:latest` → `registry.example:5000/app@sha256:…`. */
+export const asContainerd: Report = (image, digest) => {
+  const repository = image.replace(/@.*$/, "").replace(/:[^:/]*$/, "");
+  return { imageID: `${repository}@${digest}`, containerID: "containerd://0123456789abcdef" };
+};
 
 /** Makes a Node for a DaemonSet to choose by a label. */
 export async function makeNode(name: string, labels: Record<string, string>): Promise<void> {
