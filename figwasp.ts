@@ -37,9 +37,12 @@ import { connectCluster } from "./lib/kubernetes/cluster.ts";
 import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/kubernetes/objects.ts";
 import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
-import { type Child, type Digest, type Manifest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
-import { parseReference, tryParse } from "./lib/registry/reference.ts";
+import { hasImage, type Image, isAlone, noneIfUnreadable, readConfigs, readImages } from "./lib/registry/images.ts";
+import { sharesImage, type Source, sourceOfOld, withPlatforms } from "./lib/registry/images.ts";
+import { type Digest, UnreadableManifest } from "./lib/registry/manifest.ts";
+import { isPreferred } from "./lib/registry/platforms.ts";
+import { isOtherRepository, isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
+import { parseReference, repositoryIn, tryParse } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
 import { messageOf, quote, toTime } from "./lib/text.ts";
 import { describeSubject, failedFinding } from "./lib/verdicts.ts";
@@ -98,7 +101,7 @@ export function countingPods(pods: Pod[]): Pod[] {
  *  if Docker keeps its images in containerd, it is the digest of a manifest. */
 export type Running = RunningDigest | { kind: "unreadable"; reason: string };
 const notStarted = { kind: "unreadable", reason: "the container has not started" } as const;
-type RunningDigest = { kind: "digest"; digest: Digest; isImageId: boolean };
+type RunningDigest = { kind: "digest"; digest: Digest; isImageId: boolean; repository?: string };
 
 /** `status.*ContainerStatuses[].imageID` → the running digest: `docker.io/library/nginx@sha256:…` from containerd and
  *  CRI-O, `docker-pullable://…` from cri-dockerd, a bare `sha256:…` or 64 hex digits for an image ID, empty before the
@@ -142,7 +145,7 @@ export function imageToAsk(template: string, { image, imageID, runtime }: PodCon
     return { kind: "nothing", reason: reasons.describeForeignPin(repositoryOf(own)), isPinned: true };
   }
   if (runtime === "cri-o" && isShortName(image)) {
-    const [, repository] = /^(?:[a-z-]+:\/\/)?(.+)@/.exec(imageID) ?? [];
+    const { repository } = repositoryIn(imageID);
     if (repository === undefined)
       return { kind: "nothing", reason: reasons.describeUntoldHost(image), isPinned: false };
     if (tryParse(repository)?.registry !== "docker.io") {
@@ -176,19 +179,20 @@ export type Lookup =
 // Two digests can stand for the same images: an index and the manifest of one of its platforms, or two indexes that
 // differ only in attestations. Two images are the same if their manifests or their configs have the same digest, since
 // a config names the layers and the platform. Only the node knows which platform it runs, so every platform of what
-// runs counts.
+// runs counts that the tag has, too. A platform that the tag has lost does not: no node can get anything else.
 
 /** What a running digest is, compared with what the tag has:
  *  - same: the tag's own digest, the digest of one of its images, or the config of one;
- *  - equivalent: another digest, and the tag has every image of it;
+ *  - equivalent: another digest, and the same images on every platform that both have;
  *  - partial: other content, and the tag has some of its images;
  *  - other: other content;
  *  - unreadable: other content as far as can be told, since its manifest cannot be read;
- *  - absent: other content, and the repository no longer has it;
- *  - incomparable: an image ID, and the configs of the tag's images could not be read;
+ *  - absent: other content as far as can be told, since no repository has it any more;
+ *  - incomparable: it cannot be told whether it is other content;
  *  - failed: the registry did not answer about it. */
 export type Meaning =
-  | { kind: "same" | "equivalent" | "partial" | "other" | "unreadable" | "absent" | "incomparable" }
+  | { kind: "same" | "equivalent" | "partial" | "other" | "unreadable" | "absent" }
+  | { kind: "incomparable"; reason?: string }
   | { kind: "failed"; error: Error };
 
 /** Resolves the tag of an image, and compares the running digests with it. `restartedFor` is the digest that figwasp
@@ -204,8 +208,10 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
     const reference = parseReference(image);
     const repository = registry.open(reference, keyring);
     const digest = await repository.resolve(reference.tag);
-    const read: ReadManifest = (wanted) => repository.manifest(wanted);
-    const meanings = await explain(digest, running, { read, wasActedOn: digest === restartedFor, toError });
+    const open = (name: string) => registry.open(parseReference(name), keyring);
+    const source = (name = "") => sourceOfOld(repository, isOtherRepository(name, reference) ? open(name) : undefined);
+    const wasActedOn = digest === restartedFor;
+    const meanings = await explain(digest, running, { tag: repository, old: source, wasActedOn, toError });
     return { kind: "resolved", digest, meanings, credential: repository.credential };
   } catch (cause) {
     const error = toError(cause);
@@ -214,57 +220,46 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
 }
 
 type LookupOptions = { running: Running[]; restartedFor?: Digest | undefined; keyring: Keyring };
-/** Reads a manifest; undefined if the repository does not have it. */
-type ReadManifest = (digest: Digest) => Promise<Manifest | undefined>;
-/** `wasActedOn`: figwasp has restarted the container for the tag's digest before. */
-type ExplainOptions = { read: ReadManifest; wasActedOn: boolean; toError: (cause: unknown) => Error };
+/** `old`: where to read what a node runs of the repository that it names. `wasActedOn`: figwasp has restarted the
+ *  container for the tag's digest before. */
+type ExplainOptions = {
+  tag: Source;
+  old: (repository: string | undefined) => Source;
+  wasActedOn: boolean;
+  toError: (cause: unknown) => Error;
+};
 
 async function explain(resolved: Digest, running: Running[], options: ExplainOptions): Promise<Map<Digest, Meaning>> {
-  const { read } = options;
   const meanings = new Map<Digest, Meaning>([[resolved, { kind: "same" }]]);
   const others = running.filter((entry) => entry.kind === "digest").filter(({ digest }) => digest !== resolved);
   if (others.length === 0) return meanings;
-  const tag = await read(resolved);
-  if (!tag) throw new Error(`the repository no longer has ${resolved}`);
+  const images = await readImages(resolved, options.tag);
+  if (!images) throw new Error(`the repository no longer has ${resolved}`);
 
-  for (const { digest } of imagesOf(tag)) meanings.set(digest, { kind: "same" });
+  for (const { digest } of images) meanings.set(digest, { kind: "same" });
   const hasImageId = others.some(({ digest, isImageId }) => isImageId && !meanings.has(digest));
-  const configs = hasImageId ? await readConfigs(tag, read) : undefined;
+  const configs = hasImageId ? await readConfigs(images) : undefined;
   for (const config of configs ?? []) meanings.set(config, { kind: "same" });
   // If one node reports a digest as an image ID and another one with its repository, it is a manifest's.
   for (const entry of others.toSorted((a, b) => Number(a.isImageId) - Number(b.isImageId))) {
-    if (!meanings.has(entry.digest)) meanings.set(entry.digest, await compare(tag, entry, { ...options, configs }));
+    if (!meanings.has(entry.digest)) meanings.set(entry.digest, await compare(images, entry, { ...options, configs }));
   }
   return meanings;
 }
 
-/** The images of a manifest: itself, or the children of an index but for attestations, which are statements about
- *  images and never run. */
-function imagesOf(manifest: Manifest): Pick<Child, "digest" | "platform">[] {
-  if (manifest.config !== undefined) return [{ digest: manifest.digest, platform: "" }];
-  return manifest.children.filter(({ isAttestation }) => !isAttestation);
-}
-
-// All of them or undefined: an image ID that is not among some of the configs may be one of the others.
-async function readConfigs(tag: Manifest, read: ReadManifest): Promise<Digest[] | undefined> {
-  const configs = await Promise.all(imagesOf(tag).map(async ({ digest }) => (await read(digest))?.config));
-  const known = configs.filter((config) => config !== undefined);
-  return known.length > 0 && known.length === configs.length ? known : undefined;
-}
-
 async function compare(
-  tag: Manifest,
-  { digest, isImageId }: RunningDigest,
-  { read, wasActedOn, configs, toError }: ExplainOptions & { configs: Digest[] | undefined },
+  images: Image[],
+  { digest, isImageId, repository }: RunningDigest,
+  { old, wasActedOn, configs, toError }: ExplainOptions & { configs: Digest[] | undefined },
 ): Promise<Meaning> {
+  const unknown: Meaning = { kind: "incomparable", reason: "its image ID cannot be compared" };
   try {
     // An image ID can be the digest of a manifest, too.
-    const old = await readOld(digest, read);
-    if (old === "unreadable") return { kind: isImageId && !configs ? "incomparable" : "unreadable" };
-    if (old && (await hasEveryImage(tag, old, read))) return { kind: "equivalent" };
-    if (isImageId && !configs) return { kind: "incomparable" };
-    if (!old) return { kind: isImageId ? "other" : "absent" };
-    return { kind: (await hasSomeImage(tag, old, { read, wasActedOn })) ? "partial" : "other" };
+    const ran = await readImages(digest, old(repository)).catch(noneIfUnreadable);
+    if (ran?.length === 0) return isImageId && !configs ? unknown : { kind: "unreadable" };
+    const meaning = ran && (await compareImages(images, ran, wasActedOn));
+    if (isImageId && !configs && meaning?.kind !== "equivalent") return unknown;
+    return meaning ?? { kind: isImageId ? "other" : "absent" };
   } catch (cause) {
     if (cause instanceof UnreadableManifest) throw cause; // of the tag: nothing can be compared with it
     // The trouble with one digest says nothing about another one.
@@ -272,47 +267,24 @@ async function compare(
   }
 }
 
-// Of what runs, or of an image of it: that it cannot be read says nothing about the tag.
-async function readOld(digest: Digest, read: ReadManifest): Promise<Manifest | undefined | "unreadable"> {
-  try {
-    return await read(digest);
-  } catch (error) {
-    if (error instanceof UnreadableManifest) return "unreadable";
-    throw error;
+// Stops at the first platform whose image is another one. A manifest that stands alone does not tell its platform, and
+// its config is asked for it where the other side is an index.
+async function compareImages(images: Image[], ran: Image[], wasActedOn: boolean): Promise<Meaning> {
+  const isMixed = isAlone(images) !== isAlone(ran);
+  const [to, from] = isMixed ? [await withPlatforms(images), await withPlatforms(ran)] : [images, ran];
+  let isShared = false;
+  for (const image of from) {
+    const candidates = to.filter(({ platform }) => !platform || !image.platform || platform === image.platform);
+    if (candidates.length === 0) continue; // a platform that the tag has lost
+    if (await hasImage(candidates, image)) isShared = true;
+    else if (isMixed && (isAlone(to) || isAlone(from))) return { kind: "incomparable", reason: reasons.untoldPlatform };
+    else return { kind: (await sharesImage(images, ran, wasActedOn)) ? "partial" : "other" };
   }
-}
-
-// Stops at the first image that the tag does not have.
-async function hasEveryImage(tag: Manifest, old: Manifest, read: ReadManifest): Promise<boolean> {
-  const images = imagesOf(old);
-  for (const image of images) if (!(await hasImage(tag, image, read))) return false;
-  return images.length > 0;
-}
-
-// Partial matters only after a restart did not help (recall). Before one, equal manifests tell enough, and the configs
-// of the further platforms are not read.
-async function hasSomeImage(tag: Manifest, old: Manifest, { read, wasActedOn }: Omit<ExplainOptions, "toError">) {
-  const digests = new Set(imagesOf(tag).map(({ digest }) => digest));
-  if (imagesOf(old).some(({ digest }) => digests.has(digest))) return true;
-  if (wasActedOn) for (const image of imagesOf(old)) if (await hasImage(tag, image, read)) return true;
-  return false;
-}
-
-// The same manifest, or the same config, among the tag's images of that platform. An image that is not in an index does
-// not tell its platform, so it is compared with all.
-async function hasImage(
-  tag: Manifest,
-  image: Pick<Child, "digest" | "platform">,
-  read: ReadManifest,
-): Promise<boolean> {
-  const candidates = imagesOf(tag).filter(
-    ({ platform }) => !platform || !image.platform || platform === image.platform,
-  );
-  if (candidates.some(({ digest }) => digest === image.digest)) return true;
-  const old = await readOld(image.digest, read);
-  const config = old === "unreadable" ? undefined : old?.config;
-  const configs = await Promise.all(candidates.map(async ({ digest }) => (await read(digest))?.config));
-  return config !== undefined && configs.includes(config);
+  if (!isShared) return { kind: "incomparable", reason: reasons.noCommonPlatform };
+  const added = to.filter(({ platform }) => !from.some((image) => image.platform === platform));
+  const preferred = added.find((each) => from.some((image) => isPreferred(each.platform, image.platform)));
+  if (preferred) return { kind: "incomparable", reason: reasons.describeGained(preferred.platform) };
+  return { kind: "equivalent" };
 }
 
 // --- The judge ---
@@ -400,13 +372,17 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
   if (meaning.kind === "failed") return meaning;
-  if (meaning.kind === "incomparable") return unknown("its image ID cannot be compared");
+  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "it cannot be compared");
   const isEquivalent = meaning.kind === "equivalent";
   if (meaning.kind === "same" || isEquivalent) return { kind: "current", resolved: lookup.digest, isEquivalent };
   const { digest } = running;
   const isPartial = meaning.kind === "partial" || meaning.kind === "unreadable";
-  const flags = { isAbsent: meaning.kind === "absent", isPartial, unclear: isPartial ? [digest] : [] };
   const { image } = asked;
+  // A registry that deletes what no tag points to: the nodes may know the same image by that digest.
+  const isNamedAlike =
+    running.repository !== undefined && !isOtherRepository(running.repository, parseReference(image));
+  const isExpired = meaning.kind === "absent" && isNamedAlike;
+  const flags = { isAbsent: meaning.kind === "absent", isPartial, unclear: isPartial || isExpired ? [digest] : [] };
   return { kind: "outdated", image, running: digest, resolved: lookup.digest, pods: [pod], ...flags };
 }
 
@@ -573,7 +549,8 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(at, revisions));
   const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
   if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
-  const isUnclear = container.isPartial || digests.every((digest) => entry.unclear.includes(digest));
+  const isUnclear =
+    container.isPartial || digests.every((digest) => [...entry.unclear, ...container.unclear].includes(digest));
   if (isUnclear) return { kind: "unclear", entry };
   const growingMs = note.isOlderForm ? Infinity : Math.min(hourMs * 2 ** (entry.try - 1), 24 * hourMs);
   const pauseMs = facts.retryIntervalMs ?? growingMs;
@@ -824,7 +801,8 @@ async function judgeOneContainer(
     const found = containers.find((candidate) => candidate.name === name);
     if (!found) return [];
     const { pullPolicy, imageID } = found;
-    return [{ pod, createdAtMs, pullPolicy, running: runningDigest(imageID), asked: imageToAsk(image, found) }];
+    const running = { ...runningDigest(imageID), ...repositoryIn(imageID) };
+    return [{ pod, createdAtMs, pullPolicy, running, asked: imageToAsk(image, found) }];
   });
   // Of a container that has not started it is not known which registry its node takes a short name from.
   const isTold = ({ running }: (typeof pods)[number]) => running.kind === "digest" || !isShortName(image);

@@ -7,10 +7,22 @@ import type { NoteEntry, OutdatedContainer, WorkloadVerdict } from "../verdicts.
 
 type NamedOutdated = OutdatedContainer & { name: string };
 
-/** Why a container is unknown that was restarted, and whose tag still has some of the images that run. */
-export function describeUnclear({ name, running, resolved }: NamedOutdated): string {
-  const why = "an older index with some of the same images: the nodes may know one by either name";
-  return `${name} was restarted for ${resolved}, and its pods run ${running}, ${why}`;
+/** Why a container is unknown that was restarted, and whose pods may run an image that the tag still has. */
+export function describeUnclear({ name, running, resolved, isAbsent }: NamedOutdated): string {
+  const shared = "an older index with some of the same images: the nodes may know one by either name";
+  const expired = "which the registry no longer has: the nodes may know the same image by that name";
+  return `${name} was restarted for ${resolved}, and its pods run ${running}, ${isAbsent ? expired : shared}`;
+}
+
+/** Why a manifest and an index cannot be compared. */
+export const untoldPlatform =
+  "the tag has changed between one image and an index, and the image does not tell its platform";
+/** Why two indexes cannot be compared. */
+export const noCommonPlatform = "the tag has no image for any platform of what runs";
+
+/** Why an index with a further platform cannot be compared. */
+export function describeGained(platform: string): string {
+  return `the tag has gained an image for ${platform}, which a node may take in place of what it runs`;
 }
 
 /** The verdict where a restart has not helped. The next try is due at `nextTryMs`; never if that is no time. */

@@ -76,7 +76,7 @@ export function parseManifest(digest: Digest, body: Buffer): Manifest {
 }
 
 function toChild({ digest, platform }: { digest: Digest; platform?: unknown }): Child {
-  const name = describePlatform(platform);
+  const name = toPlatform(platform);
   return { digest, platform: name, isAttestation: name === "unknown/unknown" };
 }
 
@@ -84,7 +84,8 @@ function hasDigest(value: unknown): value is { digest: Digest; platform?: unknow
   return isObject(value) && isDigest(value["digest"]);
 }
 
-function describePlatform(platform: unknown): string {
+/** `linux/arm64`, of the fields that an index or a config has for it; empty if there are none. */
+export function toPlatform(platform: unknown): string {
   const { os, architecture, variant } = isObject(platform) ? platform : {};
   const parts = [os, architecture, variant].filter((part) => typeof part === "string" && part !== "");
   // Builders write these two platforms in two ways (containerd, platforms.Normalize).

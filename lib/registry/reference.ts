@@ -82,3 +82,16 @@ export function isShortName(image: string): boolean {
 export function nameOf({ registry, repository }: Reference): string {
   return `${registry}/${repository}`;
 }
+
+/** Whether a node names another repository than that of a reference. A short name is of no repository for sure. */
+export function isOtherRepository(name: string, asked: Reference): boolean {
+  const named = isShortName(name) ? undefined : tryParse(name);
+  return named !== undefined && nameOf(named) !== nameOf(asked);
+}
+
+/** The repository that an imageID names, which may be another one than the container's: that of
+ *  `docker-pullable://ghcr.io/acme/api@sha256:…` is `ghcr.io/acme/api`. */
+export function repositoryIn(imageID: string): { repository?: string } {
+  const [, repository] = /^(?:[a-z][a-z0-9+.-]*:\/\/)?(.+)@/.exec(imageID) ?? [];
+  return repository === undefined ? {} : { repository };
+}
