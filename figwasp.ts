@@ -24,7 +24,7 @@ import { conclude } from "./lib/command/conclude.ts";
 import { type Env, readConfig } from "./lib/command/config.ts";
 import { prepare, type RunContext } from "./lib/command/context.ts";
 import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
-import { noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
+import { isSameNote, noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
 import type { MarkedRevision, Marks, Note } from "./lib/command/note.ts";
 import * as reasons from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
@@ -546,7 +546,7 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
     return isTagBack ? { kind: "nothing", entry } : { kind: "taken back", entry, at, revision: before.number };
   }
   const digests = digestsOf(container);
-  const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(at, revisions));
+  const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(note, facts));
   const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
   if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
   const isUnclear =
@@ -592,11 +592,11 @@ function isRestartedSince(at: string, { template: { restartedAt }, revisions }: 
   return !revisions.slice(1).some((older) => older.restartedAt === restartedAt && older.note?.at !== at);
 }
 
-// Rule 4.
-function hasMadeTheNewest(at: string, [newest, ...older]: MarkedRevision[]): boolean {
+// Rule 4. A note of the older form has the time of whoever restarted last, so that an older revision may have the same.
+function hasMadeTheNewest(note: Note, { revisions: [newest, ...older] }: WorkloadFacts): boolean {
   if (!newest) return true;
-  if (newest.isReused || older.some(({ note }) => note?.at === at)) return false;
-  return older.length > 0 || Math.abs(newest.createdAtMs - Date.parse(at)) <= 60_000;
+  if (newest.isReused || older.some((each) => each.note && isSameNote(each.note, note))) return false;
+  return older.length > 0 || Math.abs(newest.createdAtMs - Date.parse(note.at)) <= 60_000;
 }
 
 const maxRan = 16;

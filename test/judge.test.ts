@@ -626,6 +626,17 @@ describe("judgeWorkload(), by what it remembers", () => {
     assert.equal(judge({}, { app: { ...outdated, isPartial: true }, web: failed }).kind, "failed");
   });
 
+  it("sees somebody's own restart after one that an older note tells", () => {
+    const noted = (time: string, digest = wanted) => {
+      return readMarks({ at: time, "figwasp/restarted-for": JSON.stringify({ app: digest }) }, "at");
+    };
+    const later = "2026-11-21T11:30:00Z";
+    const [newest, older] = [revision(3, later, noted(later)), revision(2, then, noted(then))];
+    assert.equal(judge({ template: noted(later), revisions: [newest, older, first] }).kind, "restarted");
+    const another = revision(2, then, noted(then, digestOf("other")));
+    assert.equal(judge({ template: noted(later), revisions: [newest, another, first] }).kind, "not converged");
+  });
+
   it("takes an older note for a restart that is not tried again, unless an interval is set", () => {
     const annotations = { restarted: then, "figwasp/restarted-for": JSON.stringify({ app: wanted }) };
     const known = { template: readMarks(annotations, "restarted"), revisions: [], ...at(1000 * hourMs) };

@@ -37,6 +37,12 @@ export function readMarks(annotations: Readonly<Record<string, string>>, restart
   return { note: toNote(written) ?? toOlderNote(written, restartedAt), restartedAt };
 }
 
+/** Whether two notes are of one restart. Of the older form the containers tell, since its time is the template's. */
+export function isSameNote(one: Note, other: Note): boolean {
+  if (!one.isOlderForm) return one.at === other.at;
+  return other.isOlderForm && JSON.stringify(one.containers) === JSON.stringify(other.containers);
+}
+
 /** The text of a note. */
 export function writeNote(at: string, containers: Record<string, NoteEntry>): string {
   return JSON.stringify({ at, containers });

@@ -48,7 +48,7 @@ function describeStuck(
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
   const next = nextTryAt === undefined ? "no further try" : `next try after ${nextTryAt}`;
   return (
-    `${name} was restarted for ${resolved} at ${restartedAt}, and its pods run ${running}. Likely ${likely}. ` +
+    `${name} was restarted for ${resolved} at ${restartedAt || "a time that no note tells"}, and its pods run ${running}. Likely ${likely}. ` +
     "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, set FIGWASP_RETRY_INTERVAL, or " +
     `restart it by hand; ${next}`
   );
