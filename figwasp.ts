@@ -379,9 +379,8 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   const isPartial = meaning.kind === "partial" || meaning.kind === "unreadable";
   const { image } = asked;
   // A registry that deletes what no tag points to: the nodes may know the same image by that digest.
-  const isNamedAlike =
-    running.repository !== undefined && !isOtherRepository(running.repository, parseReference(image));
-  const isExpired = meaning.kind === "absent" && isNamedAlike;
+  const named = tryParse(running.repository ?? "");
+  const isExpired = meaning.kind === "absent" && named && repositoryOf(named) === repositoryOf(parseReference(image));
   const flags = { isAbsent: meaning.kind === "absent", isPartial, unclear: isPartial || isExpired ? [digest] : [] };
   return { kind: "outdated", image, running: digest, resolved: lookup.digest, pods: [pod], ...flags };
 }

@@ -1,0 +1,184 @@
+import assert from "node:assert/strict";
+import { describe, it, type TestContext } from "node:test";
+import { type Lookup, lookUp, type Running } from "../figwasp.ts";
+import type { Digest } from "../lib/registry/manifest.ts";
+import { isPreferred } from "../lib/registry/platforms.ts";
+import { refusing } from "./support/doors.ts";
+import {
+  digestOf,
+  imageOf,
+  imageWith,
+  indexOf,
+  noKeys,
+  openRegistry,
+  serveRegistry,
+  sha256,
+} from "./support/registry.ts";
+import type { StubRegistry } from "./support/registry.ts";
+import { serve } from "./support/serve.ts";
+
+/** `linux/arm/v7` → what an index says of it. */
+function platform(name: string): object {
+  const [os, architecture, variant] = name.split("/");
+  return { os, architecture, ...(variant !== undefined && { variant }) };
+}
+
+/** An index with an image for each platform: `{ "linux/amd64": "word" }`. */
+function indexFor(stub: StubRegistry, words: Record<string, string>) {
+  const children = Object.entries(words).map(([name, word]): [Digest, object] => {
+    return [stub.put(`image ${word}`, imageOf(word)), platform(name)];
+  });
+  return indexOf(...children);
+}
+
+/** An image that stands alone, whose config tells its platform, as builders write it. */
+function aloneFor(stub: StubRegistry, name: string, word: string) {
+  const { image, blob } = imageWith({ ...platform(name), word });
+  stub.blobs.set(sha256(blob), blob);
+  return image;
+}
+
+async function meaningOf(t: TestContext, stub: StubRegistry, was: Digest, repository?: string): Promise<object> {
+  const running: Running[] = [{ kind: "digest", digest: was, isImageId: false, ...(repository && { repository }) }];
+  const options = { running, keyring: noKeys };
+  const lookup: Lookup = await lookUp(await openRegistry(t), stub.image("latest"), options);
+  assert(lookup.kind === "resolved", JSON.stringify(lookup));
+  return lookup.meanings.get(was) ?? assert.fail();
+}
+
+describe("isPreferred()", () => {
+  // containerd/platforms, platformVector and its tests.
+  const rows: [string, string][] = [
+    ["linux/arm64", "linux/arm/v7"],
+    ["linux/arm/v8", "linux/arm/v7"],
+    ["linux/arm/v7", "linux/arm/v6"],
+    ["linux/arm64/v9", "linux/arm64"],
+    ["linux/amd64", "linux/386"],
+    ["linux/amd64/v3", "linux/amd64"],
+    ["linux/amd64/v3", "linux/amd64/v2"],
+  ];
+  for (const [better, worse] of rows) {
+    it(`prefers ${better} to ${worse}, and not the other way round`, () => {
+      assert.deepEqual([isPreferred(better, worse), isPreferred(worse, better)], [true, false]);
+    });
+  }
+
+  const strangers = [
+    ["linux/arm64", "linux/amd64"],
+    ["linux/amd64", "windows/386"],
+    ["linux/s390x", "linux/ppc64le"],
+    ["linux/amd64", "linux/amd64"],
+  ];
+  for (const [one = "", other = ""] of strangers) {
+    it(`prefers neither of ${one} and ${other}`, () => {
+      assert.deepEqual([isPreferred(one, other), isPreferred(other, one)], [false, false]);
+    });
+  }
+});
+
+describe("lookUp(), platform by platform", () => {
+  const [amd, arm, v7, i386] = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386"] as const;
+  const rows: [string, Record<string, string>, Record<string, string>, string, RegExp?][] = [
+    ["a platform was lost", { [amd]: "a", [arm]: "b" }, { [amd]: "a" }, "equivalent"],
+    ["one was lost, and another one changed", { [amd]: "a", [arm]: "b" }, { [amd]: "new" }, "other"],
+    ["one of another architecture was gained", { [amd]: "a" }, { [amd]: "a", [arm]: "b" }, "equivalent"],
+    ["one was gained, and another one changed", { [amd]: "a" }, { [amd]: "new", [arm]: "b" }, "other"],
+    ["one was replaced by one that no node takes", { [amd]: "a" }, { [arm]: "b" }, "incomparable", /no image for any/],
+    [
+      "one was gained that a node would prefer",
+      { [v7]: "a" },
+      { [v7]: "a", [arm]: "b" },
+      "incomparable",
+      /gained an image for linux\/arm64/,
+    ],
+    ["amd64 was gained beside 386", { [i386]: "a" }, { [i386]: "a", [amd]: "b" }, "incomparable", /for linux\/amd64/],
+    [
+      "a higher variant was gained",
+      { [amd]: "a" },
+      { [amd]: "a", "linux/amd64/v3": "b" },
+      "incomparable",
+      /for linux\/amd64\/v3/,
+    ],
+    ["a lower one was gained", { [arm]: "a" }, { [arm]: "a", [v7]: "b" }, "equivalent"],
+  ];
+  for (const [what, old, fresh, kind, reason] of rows) {
+    it(`finds ${kind}: ${what}`, async (t) => {
+      const stub = await serveRegistry(t);
+      const was = stub.put("was", indexFor(stub, old));
+      stub.put("latest", indexFor(stub, fresh));
+      const meaning = await meaningOf(t, stub, was);
+      assert.equal((meaning as { kind: string }).kind, kind);
+      if (reason) assert.match((meaning as { reason: string }).reason, reason);
+    });
+  }
+
+  it("asks a manifest that stands alone for its platform, where the tag has become an index", async (t) => {
+    const stub = await serveRegistry(t);
+    const was = stub.put("was", aloneFor(stub, amd, "old"));
+    stub.put("latest", indexFor(stub, { [amd]: "new", [arm]: "b" }));
+    assert.deepEqual(await meaningOf(t, stub, was), { kind: "other" });
+    stub.put("latest", indexFor(stub, { [arm]: "b" }));
+    assert.equal(((await meaningOf(t, stub, was)) as { kind: string }).kind, "incomparable");
+  });
+
+  it("cannot compare one that does not tell it", async (t) => {
+    const stub = await serveRegistry(t);
+    const was = stub.put("was", imageOf("old")); // without a blob of its config
+    stub.put("latest", indexFor(stub, { [amd]: "new", [arm]: "b" }));
+    const meaning = (await meaningOf(t, stub, was)) as { kind: string; reason: string };
+    assert.equal(meaning.kind, "incomparable");
+    assert.match(meaning.reason, /between one image and an index/);
+  });
+
+  it("takes an index that became one of its images for a loss of the others", async (t) => {
+    const stub = await serveRegistry(t);
+    const kept = aloneFor(stub, amd, "kept");
+    const child = stub.put("child", { ...kept, body: kept.body.replace("{", '{"annotations":{"a":"b"},') });
+    const was = stub.put("was", indexOf([child, platform(amd)], [stub.put("b", imageOf("b")), platform(arm)]));
+    stub.put("latest", kept);
+    assert.deepEqual(await meaningOf(t, stub, was), { kind: "equivalent" });
+    stub.put("latest", aloneFor(stub, amd, "new"));
+    assert.deepEqual(await meaningOf(t, stub, was), { kind: "other" });
+  });
+
+  for (const status of [404, 410, 412, 451]) {
+    it(`takes ${status} about what runs for an answer: it is gone`, async (t) => {
+      const image = imageOf("new");
+      const stub = await serve(t, (request, response) => {
+        if (request.path.endsWith(digestOf("old"))) return void refusing(status)(request, response);
+        response.writeHead(200, { "docker-content-digest": sha256(image.body), "content-type": image.type });
+        response.end(request.method === "HEAD" ? undefined : image.body);
+      });
+      const running: Running[] = [{ kind: "digest", digest: digestOf("old"), isImageId: false }];
+      const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, { running, keyring: noKeys });
+      assert(lookup.kind === "resolved");
+      assert.deepEqual(lookup.meanings.get(digestOf("old")), { kind: "absent" });
+    });
+  }
+
+  it("fails where the tag's own manifest is refused", async (t) => {
+    const image = imageOf("new");
+    const stub = await serve(t, (request, response) => {
+      if (request.method === "GET") return void refusing(412)(request, response);
+      return void response
+        .writeHead(200, { "docker-content-digest": sha256(image.body), "content-type": image.type })
+        .end();
+    });
+    const running: Running[] = [{ kind: "digest", digest: digestOf("old"), isImageId: false }];
+    const lookup = await lookUp(await openRegistry(t), `${stub.host}/app`, { running, keyring: noKeys });
+    assert.equal(lookup.kind, "failed");
+  });
+
+  it("reads what runs in the repository that the node names, where the other one does not have it", async (t) => {
+    const stub = await serveRegistry(t);
+    const elsewhere = await serveRegistry(t);
+    stub.put("latest", indexFor(stub, { [amd]: "a" }));
+    const was = elsewhere.put("was", indexFor(elsewhere, { [amd]: "a", [arm]: "b" }));
+    assert.deepEqual(await meaningOf(t, stub, was), { kind: "absent" });
+    assert.deepEqual(await meaningOf(t, stub, was, `${elsewhere.host}/app`), { kind: "equivalent" });
+    elsewhere.manifests.clear();
+    assert.deepEqual(await meaningOf(t, stub, was, `${elsewhere.host}/app`), { kind: "absent" });
+    // A name without a host may be anybody's.
+    assert.deepEqual(await meaningOf(t, stub, was, "app"), { kind: "absent" });
+  });
+});
