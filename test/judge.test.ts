@@ -548,7 +548,7 @@ describe("judgeWorkload(), by what it remembers", () => {
     });
 
     it("names who has written the template since", () => {
-      const verdict = judge({ ...undone(), managers: [{ name: "shop-operator", atMs: Date.parse(then) }] });
+      const verdict = judge({ ...undone(), managers: [{ name: "shop-operator", atMs: Date.parse(then) + 1000 }] });
       assert(verdict.kind === "taken back");
       assert.match(verdict.reason, /, and shop-operator took that back: /);
     });

@@ -91,7 +91,7 @@ const untilMoved = "it is not restarted for that digest again, until the tag mov
 function describeWriter(managers: FieldManager[], at: string): string {
   const [latest] = managers;
   if (!latest?.name) return "somebody";
-  if (latest.atMs >= Date.parse(at)) return latest.name;
+  if (latest.atMs > Date.parse(at)) return latest.name; // times are whole seconds: what is of the same one may be older
   return `somebody (its template belongs to field manager ${latest.name})`;
 }
 
