@@ -574,6 +574,7 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
         revisionHash: "api-1",
         isTerminating: true,
         phase: "Running",
+        node: "",
         unreadySinceMs: undefined,
         pullSecrets: ["pull"],
         containers: [

@@ -43,6 +43,8 @@ interface Scene {
   newPods?: Pod[];
   /** The newest first. */
   revisions?: Revision[];
+  /** The platforms of nodes, by name, as far as figwasp may know them. */
+  nodes?: Record<string, string>;
   /** The workload after the PATCH. */
   after?: Partial<Workload>;
   /** Further workloads in the cluster, which a selector finds. */
@@ -96,6 +98,7 @@ async function run({
   rollouts = [],
   newPods = pods,
   revisions = [],
+  nodes = {},
   after = {},
   listed = {},
   secrets = {},
@@ -160,6 +163,7 @@ async function run({
       onEvent();
     },
     readRevisions: async () => revisions,
+    getNodePlatform: async (name) => nodes[name],
     annotateTemplate: async ({ kind, namespace, name }, annotations, { isDryRun }) => {
       if (isDryRun) {
         outcome.dryPatches += 1;

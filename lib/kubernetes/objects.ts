@@ -130,6 +130,8 @@ export interface Pod {
   phase: string;
   /** Names of Secrets. Admission has added those of its ServiceAccount, if the pod had none of its own. */
   pullSecrets: string[];
+  /** The name of its node; empty before it has one. */
+  node: string;
   /** Since when it has not been ready, in milliseconds; undefined if it is, or nobody has said so. */
   unreadySinceMs: number | undefined;
   /** Init containers and sidecars first. */
@@ -302,6 +304,7 @@ export function toPod({ metadata, spec, status }: V1Pod): Pod {
     revisionHash: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
+    node: spec?.nodeName ?? "",
     unreadySinceMs: unready && toMs(unready.lastTransitionTime),
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
     containers: containers.map(({ name, image = "", imagePullPolicy: pullPolicy = "" }) => {
