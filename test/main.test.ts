@@ -1044,6 +1044,13 @@ describe("main()", () => {
     assert.deepEqual([code, patches], [0, []]);
   });
 
+  it("restarts where admission pins a container that the restart is not for", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const templateImages = { side: `ghcr.io/acme/side:1@${digestOf("new")}` };
+    const { code, patches } = await run({ workload, pods: [podOf("v1")], templateImages });
+    assert.deepEqual([code, patches.length], [0, 1]);
+  });
+
   const lostNotes: [string, string[], string][] = [
     ["was made, and its note was taken out again", ["figwasp/restarted-for"], "Restarted"],
     ["was taken out again", ["kubectl.kubernetes.io/restartedAt", "figwasp/restarted-for"], "Cannot restart"],

@@ -112,8 +112,9 @@ export interface Revision {
   number: number;
   /** When its object was made, in milliseconds. */
   createdAtMs: number;
-  /** Whether the template has gone back to it: its object was there before it got its number. */
-  isReused: boolean;
+  /** Whether the template has gone back to it: its object was there before it got its number. Undefined if that cannot
+   *  be told, since another one is of the same second. */
+  isReused: boolean | undefined;
   /** Of its pod template. */
   templateAnnotations: Record<string, string>;
 }
@@ -279,16 +280,18 @@ export function toRevision(object: V1ReplicaSet & V1ControllerRevision): Revisio
     ownerUid: toOwnerUid(metadata),
     number: revision ?? Number(annotations[revisionAnnotation] ?? 0),
     createdAtMs: toMs(metadata?.creationTimestamp),
-    isReused: annotations[formerRevisionsAnnotation] !== undefined,
+    isReused: spec ? annotations[formerRevisionsAnnotation] !== undefined : undefined,
     templateAnnotations: template?.metadata?.annotations ?? {},
   };
 }
 
-/** Those of one owner, the newest first. A ControllerRevision does not tell that it is used again, but by its age. */
+/** Those of one owner, the newest first. A ReplicaSet tells that it is used again, a ControllerRevision only by its
+ *  age. */
 export function sortRevisions(revisions: (Revision & { ownerUid: string })[], owner: string): Revision[] {
   const own = revisions.filter(({ ownerUid }) => ownerUid === owner).toSorted((a, b) => b.number - a.number);
   for (const [index, revision] of own.entries()) {
-    revision.isReused ||= revision.createdAtMs < (own[index + 1]?.createdAtMs ?? 0);
+    const youngestMs = Math.max(...own.slice(index + 1).map(({ createdAtMs }) => createdAtMs));
+    if (revision.createdAtMs !== youngestMs) revision.isReused ??= revision.createdAtMs < youngestMs;
   }
   return own;
 }
