@@ -11,9 +11,19 @@ export class HttpError extends Error {
   readonly kind = "http";
   /** Undefined where no HTTP response came, for example because the connection broke off. */
   readonly status: number | undefined;
-  constructor(status: number | undefined, message: string) {
+  /** How long the server asks to be left alone. */
+  readonly retryAfterSeconds: number | undefined;
+  /** How many times it was asked. */
+  readonly tries: number;
+  constructor(
+    status: number | undefined,
+    message: string,
+    { retryAfterSeconds, tries = 1 }: { retryAfterSeconds?: number | undefined; tries?: number } = {},
+  ) {
     super(message);
     this.status = status;
+    this.retryAfterSeconds = retryAfterSeconds;
+    this.tries = tries;
   }
 }
 
