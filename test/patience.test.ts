@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { describe, it, type TestContext } from "node:test";
-import { connectCluster } from "../figwasp.ts";
+import { connectCluster, main } from "../figwasp.ts";
 import { fetch } from "../lib/http/fetch.ts";
 import { boundFetch } from "../lib/http/transport.ts";
 import type { Cluster } from "../lib/kubernetes/cluster.ts";
 import { kubeconfigFor } from "./support/api.ts";
 import { aWorkload } from "./support/cluster.ts";
-import { folderOf } from "./support/registry.ts";
+import { folderOf, imageOf, serveRegistry, sha256 } from "./support/registry.ts";
 import { type Recorded, serve, type Stub } from "./support/serve.ts";
 
 // An API server that is busy, or is being replaced.
@@ -189,5 +189,116 @@ describe("a restart whose answer was lost", { concurrency: true }, () => {
     const busy = await serveBusy(t, [conflict]);
     await assert.rejects(annotate(busy), { status: 409, message: `PATCH ${path} returned 409: busy` });
     assert.equal(busy.stub.requests.length, 1);
+  });
+});
+
+/** A Deployment `api` whose tag has moved, on an API server that takes its PATCH. `lost`: how many answers to it are
+ *  lost after it was made. */
+async function serveOutdated(t: TestContext, { troubles = [] as Trouble[], lost = 0 } = {}) {
+  const registry = await serveRegistry(t);
+  registry.manifests.set("latest", imageOf("new"));
+  const image = `${registry.host}/app:latest`;
+  const state = { version: 7, annotations: {} as Record<string, string>, writes: 0 };
+  const made = (uid: string, owner = "") => ({
+    uid,
+    ownerReferences: [{ uid: owner, controller: true }],
+    annotations: { "deployment.kubernetes.io/revision": "1" },
+    creationTimestamp: new Date().toISOString(),
+  });
+  const deployment = (annotations: object) => ({
+    metadata: { name: "api", namespace: "shop", ...made("u1"), resourceVersion: `${state.version}`, generation: 1 },
+    spec: {
+      replicas: 1,
+      selector: { matchLabels: { app: "api" } },
+      template: { metadata: { annotations }, spec: { containers: [{ name: "app", image }] } },
+    },
+    status: { observedGeneration: 1 },
+  });
+  const pod = {
+    metadata: { name: "p1", ...made("p1", "rs") },
+    spec: { containers: [{ name: "app", image, imagePullPolicy: "Always" }] },
+    status: {
+      phase: "Running",
+      containerStatuses: [
+        { name: "app", imageID: `x/app@${sha256(imageOf("old").body)}`, containerID: "containerd://1" },
+      ],
+    },
+  };
+  const lists: Record<string, object> = {
+    [path.replace("deployments/api", "replicasets")]: { items: [{ metadata: made("rs", "u1") }], metadata: {} },
+    "/api/v1/namespaces/shop/pods": { items: [pod], metadata: {} },
+    [path.replace("/api", "")]: { items: [deployment({})], metadata: {} },
+  };
+  let lostLeft = lost;
+  const write = ({ body, path: asked }: Recorded, response: ServerResponse) => {
+    const { metadata, spec } = JSON.parse(body) as ReturnType<typeof deployment>;
+    const isDryRun = asked.includes("dryRun=All");
+    if (state.writes > 0 && lostLeft > 0) return void (lostLeft-- && reset(response));
+    if (metadata.resourceVersion !== `${state.version}`) return answering(409)(response);
+    const annotations = { ...state.annotations, ...spec.template.metadata.annotations };
+    if (!isDryRun) Object.assign(state, { annotations, version: state.version + 1, writes: state.writes + 1 });
+    if (!isDryRun && lostLeft > 0) return void (lostLeft-- && reset(response));
+    response.end(JSON.stringify(deployment(annotations)));
+  };
+  const left = [...troubles];
+  const stub = await serve(t, (request, response) => {
+    const trouble = left.shift();
+    if (trouble) return trouble(response);
+    if (request.method === "PATCH") return write(request, response);
+    const asked = request.path.replace(/\?.*/, "");
+    response.end(JSON.stringify(asked === path ? deployment(state.annotations) : (lists[asked] ?? {})));
+  });
+  return { stub, state, kubeconfig: `${await folderOf(t, { kubeconfig: kubeconfigFor(stub.host) })}/kubeconfig` };
+}
+
+async function runIn(kubeconfig: string, env: Record<string, string> = {}, ...argv: string[]) {
+  const lines: string[] = [];
+  const outside = {
+    fetch,
+    connect: connectCluster,
+    now: () => new Date(),
+    log: (line: string) => void lines.push(line),
+  };
+  const code = await main(
+    ["--kubeconfig", kubeconfig, "api", ...argv],
+    { FIGWASP_CERTS_DIR: "/nowhere", ...env },
+    outside,
+  );
+  return { code, last: lines.at(-1) };
+}
+
+describe("a run against a busy API server", { concurrency: true }, () => {
+  const restarted = { code: 0, last: "deployment shop/api: restarted, outdated: app" };
+
+  it("restarts what is outdated, whatever the first answers were", async (t) => {
+    const troubles = [answering(429, { "retry-after": "0" }), answering(503), reset];
+    const { kubeconfig, state } = await serveOutdated(t, { troubles });
+    assert.deepEqual(await runIn(kubeconfig), restarted);
+    assert.equal(state.writes, 1);
+  });
+
+  it("has restarted once where the answer to its PATCH was lost, and says so", async (t) => {
+    const { kubeconfig, state } = await serveOutdated(t, { lost: 1 });
+    assert.deepEqual(await runIn(kubeconfig), restarted);
+    assert.equal(state.writes, 1);
+  });
+
+  it("fails where every answer to its PATCH was lost, and the next run does not restart again", async (t) => {
+    const { kubeconfig, state, stub } = await serveOutdated(t, { lost: 3 });
+    const { code, last = "" } = await runIn(kubeconfig);
+    assert.equal(code, 1);
+    assert.match(last, /failed, Cannot restart deployment shop\/api: PATCH .* failed: .*, asked 3 times$/);
+    assert.match((await runIn(kubeconfig)).last ?? "", /^deployment shop\/api: not converged, app was restarted for /);
+    assert.equal(state.writes, 1);
+    assert.equal(stub.lines().filter((line) => line.startsWith("PATCH")).length, 4);
+  });
+
+  it("ends within its deadline while it waits, with the API server's answer", async (t) => {
+    const troubles = Array.from({ length: 20 }, () => answering(429, { "retry-after": "30" }));
+    const { kubeconfig } = await serveOutdated(t, { troubles });
+    const { code, last } = await runIn(kubeconfig, { FIGWASP_RUN_TIMEOUT: "300ms" });
+    const answer = `GET ${path} returned 429: busy, asked once until the run has reached its deadline of 0.3 s`;
+    const reason = `Cannot read deployment shop/api: ${answer}`;
+    assert.deepEqual([code, last], [1, `deployment shop/api: failed, ${reason}`]);
   });
 });
