@@ -32,6 +32,11 @@ export function isHttpError(error: unknown): error is HttpError {
   return error instanceof Error && "kind" in error && error.kind === "http";
 }
 
+/** For `catch`: undefined if what was asked for is not there. */
+export function ignoreIfGone(error: unknown): undefined {
+  if (statusOf(error) !== 404) throw error;
+}
+
 /** The status of an HttpError; undefined for anything else that was thrown. */
 export function statusOf(error: unknown): number | undefined {
   return isHttpError(error) ? error.status : undefined;

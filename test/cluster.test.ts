@@ -161,6 +161,7 @@ describe("Cluster.getWorkload()", () => {
   };
 
   interface Changes {
+    deletionTimestamp?: string;
     labels?: object;
     annotations?: object;
     spec?: object;
@@ -170,7 +171,12 @@ describe("Cluster.getWorkload()", () => {
     const spec = { replicas: 2, selector: { matchLabels: { app: "api" } }, template, ...changes.spec };
     const status = { observedGeneration: 3, ...changes.status };
     const object = {
-      metadata: { ...metadata, labels: changes.labels, annotations: changes.annotations },
+      metadata: {
+        ...metadata,
+        labels: changes.labels,
+        annotations: changes.annotations,
+        deletionTimestamp: changes.deletionTimestamp,
+      },
       spec,
       status,
     };
@@ -185,6 +191,7 @@ describe("Cluster.getWorkload()", () => {
       name: "api",
       uid: "u1",
       resourceVersion: "7",
+      isDeleted: false,
       isObserved: true,
       isPaused: false,
       isOnDelete: false,
@@ -231,6 +238,10 @@ describe("Cluster.getWorkload()", () => {
     const changes = { spec: { paused: true, replicas: 0 }, status: { observedGeneration: 2 } };
     const { isObserved, isPaused, replicas } = await read(t, "deployment", changes);
     assert.deepEqual({ isObserved, isPaused, replicas }, { isObserved: false, isPaused: true, replicas: 0 });
+  });
+
+  it("sees that it is being deleted, which a finalizer may hold up", async (t) => {
+    assert((await read(t, "daemonset", { deletionTimestamp: "2026-11-21T00:00:00Z" })).isDeleted);
   });
 
   it("sees a controller that is ahead of what was read", async (t) => {
