@@ -33,7 +33,7 @@ import { type Selection, selectWorkloads } from "./lib/command/select.ts";
 import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
 import { containersOf, readWords } from "./lib/command/words.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
-import { ConfigError, statusOf } from "./lib/errors.ts";
+import { ConfigError, ignoreIfGone, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
 import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/kubernetes/objects.ts";
 import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
@@ -420,7 +420,8 @@ function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): Outda
 /** The verdict of a workload that follows from the object alone (rules 1 to 3 of judgeWorkload); undefined if its pods
  *  decide. */
 export function judgeWithoutPods(workload: Workload): WorkloadVerdict | undefined {
-  const { kind, isPaused, isOnDelete, isObserved, replicas, partition } = workload;
+  const { kind, isDeleted, isPaused, isOnDelete, isObserved, replicas, partition } = workload;
+  if (isDeleted) return skipped("being deleted");
   if (isPaused) return skipped("paused: kubectl rollout resume lets it roll again");
   if (isOnDelete) return skipped("its update strategy is OnDelete: delete its pods, or set RollingUpdate");
   if (!isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
@@ -634,7 +635,7 @@ function hasMadeTheNewest(note: Note, tries: number, [newest, ...older]: MarkedR
 // --- The action ---
 // What `kubectl rollout restart` writes, and beside it the note.
 
-/** What came of a restart. Conflict: the workload was changed after it was read. */
+/** What came of a restart. Conflict: the workload was changed, or is gone, after it was read. */
 type RestartResult =
   | { kind: "made"; made: NonNullable<ToRestart["made"]> }
   | { kind: "skipped"; reason: string }
@@ -664,7 +665,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
     return { kind: "failed", error: failed(verb, hasLost) };
   } catch (cause) {
     const error = new Error(`Cannot restart ${describeSubject(workload)}: ${messageOf(cause)}`, { cause });
-    return { kind: statusOf(cause) === 409 ? "conflict" : "failed", error };
+    return { kind: [404, 409].includes(statusOf(cause) ?? 0) ? "conflict" : "failed", error };
   }
 }
 
@@ -741,7 +742,9 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
       if (result.kind === "skipped") return { ...finding, verdict: result };
       if (result.kind === "failed" || tries === maxTries) return { ...finding, verdict: { ...result, kind: "failed" } };
       run.registry.forgetTags(imagesAskedAbout(finding));
-      workload = await run.cluster.getWorkload(subject);
+      const changed = await run.cluster.getWorkload(subject).catch(ignoreIfGone);
+      if (!changed) return { subject, verdict: skipped("it is gone"), containers: [] };
+      workload = changed;
     }
   } catch (error) {
     return failedFinding(subject, "read", error);

@@ -742,6 +742,8 @@ describe("judgeWithoutPods()", () => {
   const rows: [string, Partial<Workload>, string | undefined, RegExp?][] = [
     ["a settled workload", {}, undefined],
     ["a paused Deployment", { isPaused: true }, "skipped", /kubectl rollout resume/],
+    ["one that is being deleted", { isDeleted: true }, "skipped", /^being deleted$/],
+    ["a paused one that is being deleted", { isDeleted: true, isPaused: true }, "skipped", /^being deleted$/],
     ["one that replaces pods on deletion alone", { isOnDelete: true }, "skipped", /OnDelete: delete its pods/],
     ["one scaled to zero", { replicas: 0 }, "skipped", /^scaled to zero/],
     ["a DaemonSet for no node", { kind: "daemonset", replicas: 0 }, "skipped", /^no node wants a pod of it/],
