@@ -320,6 +320,8 @@ export interface ContainerFacts {
   image: string;
   /** The container in each pod that counts and has it. */
   pods: ContainerInPod[];
+  /** The pod whose pull policy a fresh one would have; if absent, pods that would not pull do not count. */
+  youngest?: string | undefined;
   /** What a fresh pod would be asked about, which is as for the youngest pod; the template's image if absent. */
   fresh?: Asked;
   /** What the registry says of that image. Absent if it was not asked, because the answer could not matter. */
@@ -343,8 +345,7 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const skipReason = reasonToSkip(facts);
   if (skipReason !== undefined) return skipped(skipReason);
 
-  // A fresh pod that admission pins pulls whatever the policy of older pods says.
-  const pulling = facts.fresh?.isPinned ? facts.pods : facts.pods.filter(wouldPull);
+  const pulling = facts.youngest === undefined ? facts.pods.filter(wouldPull) : facts.pods;
   const started = pulling.filter(({ running }) => running.kind === "digest" || running.reason !== notStarted.reason);
   const verdicts = (started.length > 0 ? started : pulling).map((pod) => judgePod(pod, facts));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
@@ -358,12 +359,12 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
 }
 
 /** Why a restart would not change what the container runs, whatever the registry says; undefined if it could. */
-function reasonToSkip({ image, pods, exclusion }: ContainerFacts): string | undefined {
+function reasonToSkip({ image, pods, youngest, exclusion }: ContainerFacts): string | undefined {
   if (exclusion !== undefined) return exclusion;
   if (image.includes("@")) return "pinned by digest";
-  const [first] = pods;
-  if (!first || pods.some(wouldPull)) return undefined;
-  return `imagePullPolicy is ${first.pullPolicy}, so that a restart would not pull: set it to Always`;
+  const decisive = pods.find(({ pod }) => pod === youngest) ?? pods.find(wouldPull) ?? pods[0];
+  if (!decisive || wouldPull(decisive)) return undefined;
+  return `imagePullPolicy is ${decisive.pullPolicy}, so that a restart would not pull: set it to Always`;
 }
 
 function wouldPull({ pullPolicy, asked }: ContainerInPod): boolean {
@@ -396,7 +397,7 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
   if (meaning.kind === "failed") return meaning;
-  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "it cannot be compared");
+  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "its image ID cannot be compared");
   const isEquivalent = meaning.kind === "equivalent";
   if (meaning.kind === "same" || isEquivalent) return { kind: "current", resolved: lookup.digest, isEquivalent };
   const { digest } = running;
@@ -809,8 +810,9 @@ async function judgeOneContainer(
   });
   // Of a container that has not started it is not known which registry its node takes a short name from.
   const isTold = ({ running }: (typeof pods)[number]) => running.kind === "digest" || !isShortName(image);
-  const youngest = pods.toSorted((a, b) => b.createdAtMs - a.createdAtMs).find(isTold);
-  const facts: ContainerFacts = { image, exclusion, pods };
+  const sorted = pods.toSorted((a, b) => b.createdAtMs - a.createdAtMs);
+  const youngest = sorted.find(isTold);
+  const facts: ContainerFacts = { image, exclusion, pods, youngest: sorted[0]?.pod };
   // The registry is asked only if its answer matters.
   if (youngest && pods.some(({ running }) => running.kind === "digest") && reasonToSkip(facts) === undefined) {
     Object.assign(facts, await lookUpAll(run, around, { name, pods, fresh: youngest.asked }));
