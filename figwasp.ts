@@ -534,7 +534,7 @@ export function exitCodeOf({ verdict, containers }: Finding): 0 | 1 {
  *  - nothing: nothing speaks against a restart;
  *  - taken back: somebody undid the restart for this digest, which had made this revision;
  *  - unclear: the restart did not help, and the pods' own image may be one that the tag still has;
- *  - stuck: the restart did not help. The next try is due at `nextTryMs`; never if that is Infinity or NaN. */
+ *  - stuck: the restart did not help. The next try is due at `nextTryMs`; never if that is no time that a Date can hold. */
 export type Memory =
   | { kind: "nothing"; entry: NoteEntry | undefined }
   | { kind: "taken back"; entry: NoteEntry; at: string; revision: number }
@@ -560,7 +560,7 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const { template, revisions } = facts;
   const [newest, ...older] = revisions;
   const before = older.find((each, index) => !isLeftOver(each, older.slice(index + 1)));
-  const isLost = before?.note && entryAbout(container, before.note) && !isWhole(before.note, template);
+  const isLost = before?.note && entryAbout(container, before.note) && !isStillThere(before.note, template);
   const lost = isLost ? before.note : undefined;
   const note = lost ?? template.note;
   const entry = note && entryAbout(container, note);
@@ -594,7 +594,8 @@ function entryAbout({ name, image, resolved }: NamedOutdated, note: Note): NoteE
   return note.isOlderForm || isSameImage(entry.image, image) ? entry : undefined;
 }
 
-function isWhole({ at }: Note, template: Marks): boolean {
+// That restart with note and time, or a newer one.
+function isStillThere({ at }: Note, template: Marks): boolean {
   const isNewer = template.note !== undefined && Date.parse(template.note.at) > Date.parse(at);
   return isNewer || (template.note?.at === at && template.restartedAt === at);
 }
