@@ -62,9 +62,12 @@ Feature: Install figwasp, and put it in the place of figwasp v1
       When figwasp is applied over them, and runs as its CronJob
       Then the client comes to hear "v2"
       And the API server was asked for exactly this:
-        | get    | deployments |
-        | list   | replicasets |
-        | list   | pods        |
-        | patch  | deployments |
-        | create | events      |
+        | get           | deployments |
+        | list          | replicasets |
+        | list          | pods        |
+        | list          | replicasets |
+        | dry-run patch | deployments |
+        | patch         | deployments |
+        | get           | deployments |
+        | create        | events      |
       And every object of figwasp v1 was replaced in place, and none is left
