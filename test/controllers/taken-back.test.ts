@@ -133,6 +133,7 @@ describe("a restart that kubectl rollout undo took back", { concurrency: true },
     shop.nodes.bad.add(bad);
     assert(isRestart(await shop.figwasp("deployment")));
     await eventually(async () => assert((await shop.running()).includes(bad)));
+    await nextSecond();
     await shop.kubectl("rollout", "undo", "deployment/web");
     await undone(shop, "deployment", { old, bad });
     for (const run of await runTimes(shop, "deployment", 2)) {
@@ -149,6 +150,7 @@ describe("a restart that kubectl rollout undo took back", { concurrency: true },
       await opened.kubectl("set", "env", "deployment/web", "A=2");
       await eventually(async () => assert.equal((await opened.running()).length, 3));
     });
+    await nextSecond();
     await shop.kubectl("rollout", "undo", "deployment/web", "--to-revision=2");
     await undone(shop, "deployment", images);
     assertTakenBack(await shop.figwasp("deployment"), { wanted: images.bad, revision: 4, by: "kubectl" });
