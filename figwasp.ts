@@ -24,13 +24,14 @@ import { conclude } from "./lib/command/conclude.ts";
 import { type Env, readConfig } from "./lib/command/config.ts";
 import { prepare, type RunContext } from "./lib/command/context.ts";
 import { exitWith, type Outside, realOutside } from "./lib/command/outside.ts";
-import { isSameNote, noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
+import { isSameNote, nextNote, noteAnnotation, readMarks, writeNote } from "./lib/command/note.ts";
 import type { MarkedRevision, Marks, Note } from "./lib/command/note.ts";
+import { type PlatformsOf, platformsOfNodes } from "./lib/command/nodes.ts";
 import * as reasons from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
 import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
-import { readWords } from "./lib/command/words.ts";
+import { containersOf, readWords } from "./lib/command/words.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
 import { ConfigError, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
@@ -40,7 +41,7 @@ import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { hasImage, type Image, isAlone, noneIfUnreadable, readConfigs, readImages } from "./lib/registry/images.ts";
 import { sharesImage, type Source, sourceOfOld, withPlatforms } from "./lib/registry/images.ts";
 import { type Digest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { isPreferred } from "./lib/registry/platforms.ts";
+import { imagesFor, isPreferred } from "./lib/registry/platforms.ts";
 import { isOtherRepository, isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
 import { parseReference, repositoryIn, tryParse } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
@@ -198,7 +199,7 @@ export type Meaning =
 /** Resolves the tag of an image, and compares the running digests with it. `restartedFor` is the digest that figwasp
  *  has restarted the container for. Never throws. */
 export async function lookUp(registry: Registry, image: string, options: LookupOptions): Promise<Lookup> {
-  const { running, restartedFor, keyring } = options;
+  const { running, restartedFor, keyring, platformsOf = async () => undefined } = options;
   const toError = (cause: unknown): Error => {
     if (cause instanceof SyntaxError) return cause; // of parseReference
     const message = messageOf(cause) + describeMissingCredential(cause, parseReference(image), keyring);
@@ -211,7 +212,7 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
     const open = (name: string) => registry.open(parseReference(name), keyring);
     const source = (name = "") => sourceOfOld(repository, isOtherRepository(name, reference) ? open(name) : undefined);
     const wasActedOn = digest === restartedFor;
-    const meanings = await explain(digest, running, { tag: repository, old: source, wasActedOn, toError });
+    const meanings = await explain(digest, running, { tag: repository, old: source, wasActedOn, platformsOf, toError });
     return { kind: "resolved", digest, meanings, credential: repository.credential };
   } catch (cause) {
     const error = toError(cause);
@@ -219,15 +220,21 @@ export async function lookUp(registry: Registry, image: string, options: LookupO
   }
 }
 
-type LookupOptions = { running: Running[]; restartedFor?: Digest | undefined; keyring: Keyring };
+type LookupOptions = {
+  running: Running[];
+  restartedFor?: Digest | undefined;
+  keyring: Keyring;
+  platformsOf?: PlatformsOf;
+};
 /** `old`: where to read what a node runs of the repository that it names. `wasActedOn`: figwasp has restarted the
  *  container for the tag's digest before. */
-type ExplainOptions = {
+interface ExplainOptions {
   tag: Source;
   old: (repository: string | undefined) => Source;
   wasActedOn: boolean;
+  platformsOf: PlatformsOf;
   toError: (cause: unknown) => Error;
-};
+}
 
 async function explain(resolved: Digest, running: Running[], options: ExplainOptions): Promise<Map<Digest, Meaning>> {
   const meanings = new Map<Digest, Meaning>([[resolved, { kind: "same" }]]);
@@ -250,14 +257,17 @@ async function explain(resolved: Digest, running: Running[], options: ExplainOpt
 async function compare(
   images: Image[],
   { digest, isImageId, repository }: RunningDigest,
-  { old, wasActedOn, configs, toError }: ExplainOptions & { configs: Digest[] | undefined },
+  { old, wasActedOn, platformsOf, configs, toError }: ExplainOptions & { configs: Digest[] | undefined },
 ): Promise<Meaning> {
   const unknown: Meaning = { kind: "incomparable", reason: "its image ID cannot be compared" };
   try {
     // An image ID can be the digest of a manifest, too.
     const ran = await readImages(digest, old(repository)).catch(noneIfUnreadable);
     if (ran?.length === 0) return isImageId && !configs ? unknown : { kind: "unreadable" };
-    const meaning = ran && (await compareImages(images, ran, wasActedOn));
+    const guess = ran && (await compareImages(images, ran, wasActedOn));
+    const isSure = !ran || guess?.kind === "equivalent" || images.length + ran.length === 2;
+    const platforms = isSure ? undefined : await platformsOf(digest);
+    const meaning = ran && platforms ? await compareOn(platforms, { images, ran, wasActedOn }) : guess;
     if (isImageId && !configs && meaning?.kind !== "equivalent") return unknown;
     return meaning ?? { kind: isImageId ? "other" : "absent" };
   } catch (cause) {
@@ -265,6 +275,20 @@ async function compare(
     // The trouble with one digest says nothing about another one.
     return { kind: "failed", error: toError(cause) };
   }
+}
+
+// Only the platforms of the nodes count where they are known, and of these not one that the tag has lost.
+async function compareOn(
+  platforms: string[],
+  { images, ran, wasActedOn }: { images: Image[]; ran: Image[]; wasActedOn: boolean },
+): Promise<Meaning> {
+  const kept = platforms.filter((platform) => imagesFor(platform, images).length > 0);
+  const compared = kept.map((each) => compareImages(imagesFor(each, images), imagesFor(each, ran), wasActedOn));
+  const meanings = await Promise.all(compared);
+  const gravest = ["other", "partial", "incomparable", "equivalent"].find((kind) =>
+    meanings.some((each) => each.kind === kind),
+  );
+  return meanings.find(({ kind }) => kind === gravest) ?? { kind: "incomparable", reason: reasons.noCommonPlatform };
 }
 
 // Stops at the first platform whose image is another one. A manifest that stands alone does not tell its platform, and
@@ -462,7 +486,7 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   const isDue = (memory: Memory) => memory.kind === "stuck" && memory.nextTryMs <= facts.now.getTime();
   const cause = recalled.find(({ kind }) => kind === "nothing") ?? recalled.find(isDue);
   if (cause) {
-    const note = noteOf(recalled, facts);
+    const note = nextNote(recalled, facts);
     const others = recalled.filter((each) => each !== cause).map(({ container }) => container.name);
     const repeated = others.filter((name) => (note[name]?.try ?? 1) > 1);
     const digests = outdated.map(({ name, resolved }): [string, Digest] => [name, resolved]);
@@ -488,10 +512,8 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
 
 // A StatefulSet or DaemonSet does not replace a pod while another one is not ready (kubernetes/kubernetes#67250).
 function blockerOf({ olderPods = [], now }: WorkloadFacts): Pod | undefined {
-  return olderPods.find(({ unreadySinceMs = Infinity }) => now.getTime() - unreadySinceMs >= blockingMs);
+  return olderPods.find(({ unreadySinceMs = Infinity }) => now.getTime() - unreadySinceMs >= 10 * minuteMs);
 }
-
-const blockingMs = 10 * 60_000;
 
 /** The exit code that a finding asks for: that of its verdict, and 1 if a lookup failed for a container, whatever
  *  became of the others, or if a container that an earlier restart did not help takes part in one for another. */
@@ -518,22 +540,24 @@ export type Memory =
   | { kind: "stuck"; entry: NoteEntry; at: string; nextTryMs: number };
 
 type NamedOutdated = OutdatedContainer & { name: string };
-const hourMs = 3_600_000;
+const [minuteMs, hourMs] = [60_000, 3_600_000];
 
 /** Whether a note speaks against restarting a container. The note of the template does if all of this holds:
  *  1. it is about the image that is asked about, and
  *  2. about the digest that the tag has;
  *  3. nobody has restarted the workload since: the template has no restartedAt of somebody else's;
  *  4. that restart made the newest revision. It did not if an older one has the same note, if the template went back to
- *     the newest or, where no older one is left, if the newest was made more than a minute apart;
+ *     the newest or, where no older one is left, if the newest was made more than a minute apart from `at`. After the
+ *     second try an older one does not count that was made within that minute: something answers each restart;
  *  5. every outdated digest ran before that restart too, or before an earlier one for the same digest.
- *  If the revision before the newest has such a note, and the template does not have that restart whole any more (the
- *  note or its restartedAt is missing, or an older note is there), the restart was taken back if the template went back
- *  to an older revision, until the tag has another digest or a newer revision is made; otherwise something takes
- *  annotations out, and that note counts as the template's own. */
+ *  If the revision before has such a note, and the template does not have that restart whole any more (the note or its
+ *  restartedAt is missing, or an older note is there), there are two cases. The template went back to an older revision
+ *  (2: note, 3: is 1 again): the restart was taken back, until the tag has another digest or a newer revision is made.
+ *  Or a newer one was made (2: note, 3: none): something takes annotations out, and the note counts as the template's. */
 export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const { template, revisions } = facts;
-  const [newest, before] = revisions;
+  const [newest, ...older] = revisions;
+  const before = older.find((each, index) => !isLeftOver(each, older.slice(index + 1)));
   const isLost = before?.note && entryAbout(container, before.note) && !isWhole(before.note, template);
   const lost = isLost ? before.note : undefined;
   const note = lost ?? template.note;
@@ -545,7 +569,8 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
     return isTagBack ? { kind: "nothing", entry } : { kind: "taken back", entry, at, revision: before.number };
   }
   const digests = digestsOf(container);
-  const isThisVeryRestart = !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(note, facts));
+  const isThisVeryRestart =
+    !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(note, entry.try, revisions));
   const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
   if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
   const isUnclear =
@@ -572,10 +597,15 @@ function isWhole({ at }: Note, template: Marks): boolean {
   return isNewer || (template.note?.at === at && template.restartedAt === at);
 }
 
-// Of two revisions of one second, nothing of the restart is left in the template that went back.
+// What is left of a restart for a moment, where its two annotations are taken out one by one.
+function isLeftOver({ note, restartedAt }: MarkedRevision, older: MarkedRevision[]): boolean {
+  return !note && restartedAt !== undefined && older.some((each) => each.note?.at === restartedAt);
+}
+
+// A ControllerRevision does not tell that it is used again where the one before is of the same second. Then the template
+// went back if nothing of the restart is left in it.
 function hasGoneBack(newest: Revision, before: MarkedRevision, { note, restartedAt }: Marks): boolean {
-  const isOfOneSecond = newest.createdAtMs === before.createdAtMs;
-  return newest.isReused || (isOfOneSecond && ![note?.at, restartedAt].includes(before.note?.at));
+  return newest.isReused ?? ![note?.at, restartedAt].includes(before.note?.at);
 }
 
 // Pods that were all made after the undone revision, and yet run something else, were given that by the tag, which has
@@ -585,36 +615,20 @@ function wasPulledSince(container: OutdatedContainer, { createdAtMs }: Revision,
   return outdated.length > 0 && outdated.every((pod) => pod.createdAtMs > createdAtMs);
 }
 
-// Rule 3. A restartedAt that an older revision without this note has was put back, and is nobody's restart.
+// Rule 3. A restartedAt that an older revision without this note has was put back, as was one from long before it.
 function isRestartedSince(at: string, { template: { restartedAt }, revisions }: WorkloadFacts): boolean {
   if (restartedAt === undefined || restartedAt === at) return false;
-  return !revisions.slice(1).some((older) => older.restartedAt === restartedAt && older.note?.at !== at);
+  const isOld = Date.parse(restartedAt) < Date.parse(at) - 10 * minuteMs; // clocks of laptops differ
+  return !isOld && !revisions.slice(1).some((older) => older.restartedAt === restartedAt && older.note?.at !== at);
 }
 
 // Rule 4. A note of the older form has the time of whoever restarted last, so that an older revision may have the same.
-function hasMadeTheNewest(note: Note, { revisions: [newest, ...older] }: WorkloadFacts): boolean {
+function hasMadeTheNewest(note: Note, tries: number, [newest, ...older]: MarkedRevision[]): boolean {
   if (!newest) return true;
-  if (newest.isReused || older.some((each) => each.note && isSameNote(each.note, note))) return false;
-  return older.length > 0 || Math.abs(newest.createdAtMs - Date.parse(note.at)) <= 60_000;
-}
-
-const maxRan = 16;
-
-/** What the note of a restart says: of each outdated container, since the rollout tries them all; and what the note
- *  before said of those that could not be judged now. */
-function noteOf(
-  recalled: { container: NamedOutdated; entry: NoteEntry | undefined }[],
-  { template: { note }, containers }: WorkloadFacts,
-): Record<string, NoteEntry> {
-  const isKept = ([name]: [string, unknown]) => ["failed", "unknown"].includes(containers.get(name)?.kind ?? "");
-  const kept = note && !note.isOlderForm ? Object.entries(note.containers).filter(isKept) : [];
-  const entered = recalled.map(({ container, entry }) => {
-    const { name, image, resolved: wanted, unclear } = container;
-    const ran = [...new Set([...(entry?.ran ?? []), ...digestsOf(container)])].slice(-maxRan);
-    const allUnclear = [...new Set([...(entry?.unclear ?? []), ...unclear])].filter((digest) => ran.includes(digest));
-    return [name, { image, wanted, ran, unclear: allUnclear, try: (entry?.try ?? 0) + 1 }];
-  });
-  return Object.fromEntries([...kept, ...entered]) as Record<string, NoteEntry>;
+  const isAtOnce = Math.abs(newest.createdAtMs - Date.parse(note.at)) <= minuteMs;
+  const isCarriedOn = older.some((each) => each.note && isSameNote(each.note, note));
+  if (newest.isReused || isCarriedOn) return !newest.isReused && isAtOnce && tries > 2;
+  return older.length > 0 || isAtOnce;
 }
 
 // --- The action ---
@@ -640,7 +654,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
     const lost = asked.lostAnnotations.join(", ");
     const wouldLose = `the pod template would have no annotation ${lost}, something takes it out`;
     if (lost !== "") return { kind: "failed", error: failed("Cannot restart", wouldLose) };
-    if (workload.containers.some(({ name, image }) => !image.includes("@") && asked.images.get(name)?.includes("@"))) {
+    if (Object.keys(note).some((name) => asked.images.get(name)?.includes("@"))) {
       return skipped("pinned by admission: something writes a digest into the pod template when it is changed");
     }
     const { lostAnnotations } = await run.cluster.annotateTemplate(workload, annotations, { isDryRun: false });
@@ -776,19 +790,6 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
 
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };
 
-/** The containers of the pod template, and those that only the pods have, such as a service mesh's. `names`: those that
- *  the owner wants to be looked at; undefined for all. */
-function containersOf({ containers }: Workload, pods: Pod[], names: ReadonlySet<string> | undefined) {
-  const all = new Map<string, { name: string; image: string; exclusion: string | undefined }>();
-  for (const { name, image } of containers) {
-    all.set(name, { name, image, exclusion: names === undefined || names.has(name) ? undefined : reasons.unnamed });
-  }
-  for (const { name, image } of pods.flatMap((pod) => pod.containers)) {
-    if (!all.has(name)) all.set(name, { name, image, exclusion: reasons.injected });
-  }
-  return [...all.values()];
-}
-
 type Surroundings = { workload: Workload; template: Marks; pods: Pod[]; pullSecrets: string[] };
 
 async function judgeOneContainer(
@@ -796,12 +797,12 @@ async function judgeOneContainer(
   { name, image, exclusion }: ReturnType<typeof containersOf>[number],
   around: Surroundings,
 ): Promise<ContainerFinding> {
-  const pods = around.pods.flatMap(({ name: pod, createdAtMs, containers }) => {
+  const pods = around.pods.flatMap(({ name: pod, node, createdAtMs, containers }) => {
     const found = containers.find((candidate) => candidate.name === name);
     if (!found) return [];
     const { pullPolicy, imageID } = found;
     const running = { ...runningDigest(imageID), ...repositoryIn(imageID) };
-    return [{ pod, createdAtMs, pullPolicy, running, asked: imageToAsk(image, found) }];
+    return [{ pod, node, createdAtMs, pullPolicy, running, asked: imageToAsk(image, found) }];
   });
   // Of a container that has not started it is not known which registry its node takes a short name from.
   const isTold = ({ running }: (typeof pods)[number]) => running.kind === "digest" || !isShortName(image);
@@ -818,15 +819,16 @@ async function judgeOneContainer(
 
 // With the credentials of the pods that count.
 async function lookUpAll(
-  { registry, pullSecrets }: RunContext,
+  { registry, pullSecrets, cluster }: RunContext,
   { workload, template, pullSecrets: secretNames }: Surroundings,
-  { name, pods, fresh }: { name: string; pods: ContainerInPod[]; fresh: Asked },
+  { name, pods, fresh }: { name: string; pods: (ContainerInPod & { node: string })[]; fresh: Asked },
 ): Promise<Pick<ContainerFacts, "fresh" | "lookup" | "otherLookups">> {
   const restartedFor = template.note?.containers[name]?.wanted;
   const running = pods.map((pod) => pod.running);
+  const platformsOf = platformsOfNodes(cluster, pods);
   const ask = (image: string): Promise<Lookup> => {
     return pullSecrets.keyringOf(workload.namespace, secretNames).then(
-      (keyring) => lookUp(registry, image, { running, restartedFor, keyring }),
+      (keyring) => lookUp(registry, image, { running, restartedFor, keyring, platformsOf }),
       (error: Error) => ({ kind: "failed", error }),
     );
   };

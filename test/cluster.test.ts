@@ -574,6 +574,7 @@ describe("Cluster.readOwnedObjects() and currentPods()", () => {
         revisionHash: "api-1",
         isTerminating: true,
         phase: "Running",
+        node: "",
         unreadySinceMs: undefined,
         pullSecrets: ["pull"],
         containers: [
@@ -684,6 +685,23 @@ describe("Cluster.readRevisions()", () => {
         [2, false, { a: "2" }],
       ],
     );
+  });
+
+  it("sees that a ControllerRevision is used again by any younger one of a lower number", async (t) => {
+    const revision = (number: number, seconds: number) => ({
+      metadata: { ...owner, creationTimestamp: `2026-11-21T00:00:0${seconds}Z` },
+      revision: number,
+      data: {},
+    });
+    const reused = async (...all: object[]) => {
+      await serveApi(t, { [`GET ${apps}/controllerrevisions`]: list(...all) });
+      const [newest] = await (await connect()).readRevisions(aWorkload({ kind: "statefulset", uid: "u1" }));
+      return newest?.isReused;
+    };
+    assert.equal(await reused(revision(5, 1), revision(4, 0), revision(3, 2)), true);
+    assert.equal(await reused(revision(5, 3), revision(4, 0), revision(3, 2)), false);
+    assert.equal(await reused(revision(5, 2), revision(4, 0), revision(3, 2)), undefined);
+    assert.equal(await reused(revision(5, 2)), false);
   });
 });
 

@@ -455,8 +455,9 @@ describe("judgeWorkload(), by what it remembers", () => {
     });
   }
 
-  it("never tries again where that is off, or the note does not tell when it was", () => {
-    for (const known of [{ retryIntervalMs: Infinity }, { template: marks({}, "soon"), retryIntervalMs: 1 }]) {
+  it("never tries again where that is off or beyond all time, or the note does not tell when it was", () => {
+    const undated = { template: marks({}, "soon"), retryIntervalMs: 1 };
+    for (const known of [{ retryIntervalMs: Infinity }, { retryIntervalMs: 1e16 }, undated]) {
       const verdict = judge({ ...known, revisions: [], ...at(1000 * hourMs) });
       assert(verdict.kind === "not converged");
       assert.match(verdict.reason, /; no further try$/);
@@ -553,11 +554,16 @@ describe("judgeWorkload(), by what it remembers", () => {
       assert.match(verdict.reason, /, and shop-operator took that back: /);
     });
 
-    it("says so too where an older note is there, or both revisions were made in one second", () => {
+    it("says so too where an older note is there, or two ControllerRevisions are of one second", () => {
       const older = marks({ wanted: digestOf("older") }, before);
       assert.equal(judge({ ...undone(), template: older }).kind, "taken back");
-      const revisions = [revision(3, then), revision(2, then, marks())];
+      const revisions = [revision(3, then, { isReused: undefined }), revision(2, then, marks())];
       assert.equal(judge({ ...undone(), revisions }).kind, "taken back");
+      const left = { template: { ...none, restartedAt: then }, ...at(0) };
+      assert.equal(judge({ ...undone(), ...left, revisions }).kind, "not converged");
+      // A ReplicaSet tells that it is not used again.
+      const changed = [revision(3, then), revision(2, then, marks())];
+      assert.equal(judge({ ...undone(), revisions: changed, ...at(0) }).kind, "not converged");
     });
 
     it("restarts for another digest, after a newer revision, and for another container", () => {
@@ -680,12 +686,13 @@ describe("exitCodeOf()", () => {
 
 describe("readMarks()", () => {
   const digest = digestOf("d");
-  const read = (note: unknown) => readMarks({ "figwasp/restarted-for": JSON.stringify(note), at: "then" }, "at");
+  const then = "2026-11-21T11:00:00Z";
+  const read = (note: unknown) => readMarks({ "figwasp/restarted-for": JSON.stringify(note), at: then }, "at");
   const entry = { image: "api", wanted: digest, ran: [digest], unclear: [], try: 1 };
 
   it("reads what writeNote() wrote", () => {
-    const annotations = { "figwasp/restarted-for": writeNote("then", { app: entry }), at: "later" };
-    const note = { at: "then", containers: { app: entry }, isOlderForm: false };
+    const annotations = { "figwasp/restarted-for": writeNote(then, { app: entry }), at: "later" };
+    const note = { at: then, containers: { app: entry }, isOlderForm: false };
     assert.deepEqual(readMarks(annotations, "at"), { note, restartedAt: "later" });
   });
 
@@ -693,8 +700,21 @@ describe("readMarks()", () => {
     const { note } = read({ at: digest, containers: digest });
     assert.deepEqual(
       [note?.isOlderForm, note?.at, Object.keys(note?.containers ?? {})],
-      [true, "then", ["at", "containers"]],
+      [true, then, ["at", "containers"]],
     );
+  });
+
+  it("takes no time from a note that is not one of figwasp's, whatever stands there", () => {
+    for (const at of ["soon", "+275760-09-13T00:00:00.000Z", `${then}\nall is well`, "2026-11-21T11:00:00+01:00"]) {
+      assert.equal(read({ at, containers: { app: entry } }).note, undefined);
+    }
+    const annotations = { "figwasp/restarted-for": JSON.stringify({ app: digest }), at: `${then} and all is well` };
+    assert.equal(readMarks(annotations, "at").note?.at, "");
+  });
+
+  it("takes nothing of an entry but what figwasp writes", () => {
+    const { note } = read({ at: then, containers: { app: { ...entry, more: [[]] } } });
+    assert.deepEqual(note?.containers, { app: entry });
   });
 
   for (const text of ["", "null", "[]", "1", '"x"', "{", "{}", '{"app":"sha256:1"}', '{"app":1}']) {
@@ -713,7 +733,7 @@ describe("readMarks()", () => {
   ];
   for (const one of broken) {
     it(`leaves out an entry like ${JSON.stringify(one)}`, () => {
-      assert.deepEqual(read({ at: "then", containers: { app: one, web: entry } }).note?.containers, { web: entry });
+      assert.deepEqual(read({ at: then, containers: { app: one, web: entry } }).note?.containers, { web: entry });
     });
   }
 });

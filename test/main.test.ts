@@ -43,6 +43,8 @@ interface Scene {
   newPods?: Pod[];
   /** The newest first. */
   revisions?: Revision[];
+  /** The platforms of nodes, by name, as far as figwasp may know them. */
+  nodes?: Record<string, string>;
   /** The workload after the PATCH. */
   after?: Partial<Workload>;
   /** Further workloads in the cluster, which a selector finds. */
@@ -96,6 +98,7 @@ async function run({
   rollouts = [],
   newPods = pods,
   revisions = [],
+  nodes = {},
   after = {},
   listed = {},
   secrets = {},
@@ -160,6 +163,7 @@ async function run({
       onEvent();
     },
     readRevisions: async () => revisions,
+    getNodePlatform: async (name) => nodes[name],
     annotateTemplate: async ({ kind, namespace, name }, annotations, { isDryRun }) => {
       if (isDryRun) {
         outcome.dryPatches += 1;
@@ -1038,6 +1042,13 @@ describe("main()", () => {
     const { code, lines, patches } = await run({ workload, pods: [podOf("v1")], templateImages });
     assert.match(lines.at(-1) ?? "", /^deployment shop\/api: skipped, pinned by admission: something writes a digest/);
     assert.deepEqual([code, patches], [0, []]);
+  });
+
+  it("restarts where admission pins a container that the restart is not for", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const templateImages = { side: `ghcr.io/acme/side:1@${digestOf("new")}` };
+    const { code, patches } = await run({ workload, pods: [podOf("v1")], templateImages });
+    assert.deepEqual([code, patches.length], [0, 1]);
   });
 
   const lostNotes: [string, string[], string][] = [

@@ -5,7 +5,7 @@
 import { type Digest, isDigest } from "../registry/manifest.ts";
 import { isObject, parseObject } from "../text.ts";
 import type { Revision } from "../kubernetes/objects.ts";
-import type { NoteEntry } from "../verdicts.ts";
+import type { ContainerVerdict, NoteEntry, OutdatedContainer } from "../verdicts.ts";
 
 /** The annotation that holds the note. */
 export const noteAnnotation = "figwasp/restarted-for";
@@ -43,29 +43,68 @@ export function isSameNote(one: Note, other: Note): boolean {
   return other.isOlderForm && JSON.stringify(one.containers) === JSON.stringify(other.containers);
 }
 
+const maxRan = 16;
+
+/** What the note of a restart says: of each outdated container, since the rollout tries them all; and what the note
+ *  before said of those that run what was wanted, which may change with the next pods, or could not be judged now.
+ *  `entry`: what the note before said of the container, about the same image and digest. */
+export function nextNote(
+  outdated: { container: OutdatedContainer & { name: string }; entry: NoteEntry | undefined }[],
+  { template: { note }, containers }: { template: Marks; containers: ReadonlyMap<string, ContainerVerdict> },
+): Record<string, NoteEntry> {
+  const isKept = ([name, entry]: [string, NoteEntry | undefined]) => {
+    const verdict = containers.get(name);
+    if (verdict?.kind === "current") return verdict.resolved === entry?.wanted;
+    return verdict?.kind === "failed" || verdict?.kind === "unknown";
+  };
+  const kept = note && !note.isOlderForm ? Object.entries(note.containers).filter(isKept) : [];
+  const entered = outdated.map(({ container, entry }) => {
+    const { name, image, resolved: wanted, unclear } = container;
+    const now = [container.running, ...(container.alsoRunning ?? [])];
+    const before = (entry?.ran ?? []).filter((digest) => !now.includes(digest));
+    const ran = [...before, ...now].slice(-Math.max(maxRan, now.length));
+    const allUnclear = [...new Set([...(entry?.unclear ?? []), ...unclear])].filter((digest) => ran.includes(digest));
+    return [name, { image, wanted, ran, unclear: allUnclear, try: (entry?.try ?? 0) + 1 }];
+  });
+  return Object.fromEntries([...kept, ...entered]) as Record<string, NoteEntry>;
+}
+
 /** The text of a note. */
 export function writeNote(at: string, containers: Record<string, NoteEntry>): string {
   return JSON.stringify({ at, containers });
 }
 
+const timePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/; // of toTime
+const maxDigests = 1000; // a digest for each node, at most
+
 function toNote({ at, containers }: Record<string, unknown>): Note | undefined {
-  if (typeof at !== "string" || !isObject(containers)) return undefined;
-  const entries = Object.entries(containers).filter((entry): entry is [string, NoteEntry] => isEntry(entry[1]));
+  if (typeof at !== "string" || !timePattern.test(at) || !isObject(containers)) return undefined;
+  const entries = Object.entries(containers).flatMap(([name, value]): [string, NoteEntry][] => {
+    const entry = toEntry(value);
+    return entry ? [[name, entry]] : [];
+  });
   return { at, containers: Object.fromEntries(entries), isOlderForm: false };
 }
 
-function isEntry(value: unknown): value is NoteEntry {
-  if (!isObject(value)) return false;
+// Undefined for anything that figwasp did not write. Nothing else is taken over into the next note.
+function toEntry(value: unknown): NoteEntry | undefined {
+  if (!isObject(value)) return undefined;
   const { image, wanted, ran, unclear, try: tries } = value;
-  const digests = [wanted, ran, unclear].flat();
-  const isWhole = typeof image === "string" && Array.isArray(ran) && Array.isArray(unclear);
-  return isWhole && digests.every(isDigest) && Number.isInteger(tries) && Number(tries) > 0;
+  const isWhole = typeof image === "string" && isDigest(wanted) && areDigests(ran) && areDigests(unclear);
+  if (!isWhole || typeof tries !== "number" || !Number.isSafeInteger(tries) || tries < 1) return undefined;
+  return { image, wanted, ran, unclear, try: tries };
 }
 
+function areDigests(value: unknown): value is Digest[] {
+  return Array.isArray(value) && value.length <= maxDigests && value.every(isDigest);
+}
+
+// Its time is in whatever zone kubectl was, and anybody's word.
 function toOlderNote(written: Record<string, unknown>, restartedAt = ""): Note | undefined {
+  const at = /^\d{4}-\d\d-\d\dT[\d:.+Z-]{1,20}$/.test(restartedAt) ? restartedAt : "";
   const digests = Object.entries(written).filter((entry): entry is [string, Digest] => isDigest(entry[1]));
   const containers = Object.fromEntries(
     digests.map(([name, wanted]) => [name, { image: "", wanted, ran: [], unclear: [], try: 1 }]),
   );
-  return digests.length === 0 ? undefined : { at: restartedAt, containers, isOlderForm: true };
+  return digests.length === 0 ? undefined : { at, containers, isOlderForm: true };
 }

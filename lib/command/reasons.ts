@@ -25,6 +25,8 @@ export function describeGained(platform: string): string {
   return `the tag has gained an image for ${platform}, which a node may take in place of what it runs`;
 }
 
+const latestTimeMs = 8.64e15; // that a Date can hold
+
 /** The verdict where a restart has not helped. The next try is due at `nextTryMs`; never if that is no time. */
 export function toNotConverged(stuck: {
   container: NamedOutdated;
@@ -33,7 +35,7 @@ export function toNotConverged(stuck: {
   nextTryMs: number;
 }): WorkloadVerdict {
   const { container, entry, at, nextTryMs } = stuck;
-  const nextTryAt = Number.isFinite(nextTryMs) ? toTime(new Date(nextTryMs)) : undefined;
+  const nextTryAt = nextTryMs <= latestTimeMs ? toTime(new Date(nextTryMs)) : undefined;
   const reason = describeStuck(container, { restartedAt: at, nextTryAt });
   return { kind: "not converged", reason, try: entry.try, ...(nextTryAt !== undefined && { nextTryAt }) };
 }

@@ -1,8 +1,9 @@
 /**
  * What the owner of a workload says to figwasp, by a label and an annotation of the workload itself.
  */
-import type { Workload } from "../kubernetes/objects.ts";
+import type { Pod, Workload } from "../kubernetes/objects.ts";
 import { quote } from "../text.ts";
+import { injected, unnamed } from "./reasons.ts";
 
 /** What the words are read from. The keys of both records begin with `figwasp/`. */
 export interface OwnedWorkload extends Pick<Workload, "containers"> {
@@ -42,4 +43,17 @@ function readNames(words: string | undefined, known: string[]): Set<string> | un
   const wrong = names.find((name) => !known.includes(name));
   if (wrong === undefined) return new Set(names);
   throw new Error(`its annotation figwasp/containers names ${quote(wrong)}, which is none of its containers: ${all}`);
+}
+
+/** The containers of the pod template, and those that only the pods have, such as a service mesh's. `names`: those that
+ *  the owner wants to be looked at; undefined for all. */
+export function containersOf({ containers }: Workload, pods: Pod[], names: ReadonlySet<string> | undefined) {
+  const all = new Map<string, { name: string; image: string; exclusion: string | undefined }>();
+  for (const { name, image } of containers) {
+    all.set(name, { name, image, exclusion: names === undefined || names.has(name) ? undefined : unnamed });
+  }
+  for (const { name, image } of pods.flatMap((pod) => pod.containers)) {
+    if (!all.has(name)) all.set(name, { name, image, exclusion: injected });
+  }
+  return [...all.values()];
 }

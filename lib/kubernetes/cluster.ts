@@ -1,7 +1,8 @@
 /**
  * What figwasp asks of a cluster: the reads, one change, and an Event. Each method is a verb of the Role in deploy/.
  */
-import type { V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
+import type { V1Node, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
+import { shareCall } from "../calls.ts";
 import { HttpError, statusOf } from "../errors.ts";
 import type { Fetch } from "../http/transport.ts";
 import { type Call, type Clock, connectApi, type KubernetesList, listAll } from "./api.ts";
@@ -34,6 +35,8 @@ export interface Cluster {
   readRevisions: (workload: Workload) => Promise<Revision[]>;
   /** Undefined if the Secret does not exist. Status 403: the Role grants neither `get` nor `list`. */
   getSecret: (namespace: string, name: string) => Promise<Secret | undefined>;
+  /** `linux/arm64`; undefined if there is no such node, or the Role does not grant to know it. Asked once for each. */
+  getNodePlatform: (name: string) => Promise<string | undefined>;
   /** Whether the API server would allow it. */
   mayI: (right: Right) => Promise<boolean>;
   /** Status 403: the Role does not grant it. Status 409: an Event of this name exists already. */
@@ -72,6 +75,7 @@ type Annotations = Record<string, string>;
 export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promise<Cluster> {
   const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config);
   const ownedObjects = new OwnedObjectsReader(call);
+  const getNodePlatform = nodePlatformReader(call);
   return {
     clock,
     namespace: ownNamespace,
@@ -93,6 +97,7 @@ export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promi
       const secret = await readSecret(call, namespace, name);
       return secret && toSecret(secret);
     },
+    getNodePlatform,
     mayI: (right) => reviewAccess(call, right),
     async recordEvent(event) {
       const path = `/api/v1/namespaces/${event.metadata.namespace}/events`;
@@ -110,6 +115,25 @@ function appsPath(namespace: string | undefined, resource: string): string {
 
 function workloadPath({ kind, namespace, name }: WorkloadName): string {
   return appsPath(namespace, `${kind}s/${name}`);
+}
+
+// The right is optional. Once it was refused, no other node is asked about.
+function nodePlatformReader(call: Call): Cluster["getNodePlatform"] {
+  const platforms = new Map<string, Promise<string | undefined>>();
+  let isRefused = false;
+  const read = async (name: string) => {
+    if (isRefused || name === "") return undefined;
+    try {
+      const { status } = (await call(`/api/v1/nodes/${encodeURIComponent(name)}`)) as V1Node;
+      const { operatingSystem, architecture } = status?.nodeInfo ?? {};
+      return operatingSystem && architecture ? `${operatingSystem}/${architecture}` : undefined;
+    } catch (error) {
+      isRefused ||= statusOf(error) === 403;
+      if (![403, 404].includes(statusOf(error) ?? 0)) throw error;
+      return undefined;
+    }
+  };
+  return (name) => shareCall(platforms, name, () => read(name));
 }
 
 // figwasp v1's Role grants `list` instead of `get`. The list is limited to this one Secret by a field selector.

@@ -112,8 +112,9 @@ export interface Revision {
   number: number;
   /** When its object was made, in milliseconds. */
   createdAtMs: number;
-  /** Whether the template has gone back to it: its object was there before it got its number. */
-  isReused: boolean;
+  /** Whether the template has gone back to it: its object was there before it got its number. Undefined if that cannot
+   *  be told, since another one is of the same second. */
+  isReused: boolean | undefined;
   /** Of its pod template. */
   templateAnnotations: Record<string, string>;
 }
@@ -130,6 +131,8 @@ export interface Pod {
   phase: string;
   /** Names of Secrets. Admission has added those of its ServiceAccount, if the pod had none of its own. */
   pullSecrets: string[];
+  /** The name of its node; empty before it has one. */
+  node: string;
   /** Since when it has not been ready, in milliseconds; undefined if it is, or nobody has said so. */
   unreadySinceMs: number | undefined;
   /** Init containers and sidecars first. */
@@ -277,16 +280,18 @@ export function toRevision(object: V1ReplicaSet & V1ControllerRevision): Revisio
     ownerUid: toOwnerUid(metadata),
     number: revision ?? Number(annotations[revisionAnnotation] ?? 0),
     createdAtMs: toMs(metadata?.creationTimestamp),
-    isReused: annotations[formerRevisionsAnnotation] !== undefined,
+    isReused: spec ? annotations[formerRevisionsAnnotation] !== undefined : undefined,
     templateAnnotations: template?.metadata?.annotations ?? {},
   };
 }
 
-/** Those of one owner, the newest first. A ControllerRevision does not tell that it is used again, but by its age. */
+/** Those of one owner, the newest first. A ReplicaSet tells that it is used again, a ControllerRevision only by its
+ *  age. */
 export function sortRevisions(revisions: (Revision & { ownerUid: string })[], owner: string): Revision[] {
   const own = revisions.filter(({ ownerUid }) => ownerUid === owner).toSorted((a, b) => b.number - a.number);
   for (const [index, revision] of own.entries()) {
-    revision.isReused ||= revision.createdAtMs < (own[index + 1]?.createdAtMs ?? 0);
+    const youngestMs = Math.max(...own.slice(index + 1).map(({ createdAtMs }) => createdAtMs));
+    if (revision.createdAtMs !== youngestMs) revision.isReused ??= revision.createdAtMs < youngestMs;
   }
   return own;
 }
@@ -302,6 +307,7 @@ export function toPod({ metadata, spec, status }: V1Pod): Pod {
     revisionHash: metadata?.labels?.[hashLabel] ?? "",
     isTerminating: metadata?.deletionTimestamp !== undefined,
     phase: status?.phase ?? "",
+    node: spec?.nodeName ?? "",
     unreadySinceMs: unready && toMs(unready.lastTransitionTime),
     pullSecrets: (spec?.imagePullSecrets ?? []).flatMap(({ name }) => (name ? [name] : [])),
     containers: containers.map(({ name, image = "", imagePullPolicy: pullPolicy = "" }) => {

@@ -25,3 +25,13 @@ function rank(platform: string): { family: string; rank: number } {
   const lowest = architecture === "arm64" ? 8 : 1;
   return { family: `${os}/${family}`, rank: base + (Number(/^v(\d+)/.exec(variant)?.[1]) || lowest) };
 }
+
+/** The images that a node of this platform, such as `linux/arm64`, may take: those of its own architecture or, if there
+ *  are none, of one that it can run too. A variant is not known of a node, so that all of them count. An image that does
+ *  not tell its platform is one that any node takes. */
+export function imagesFor<Named extends { platform: string }>(platform: string, images: Named[]): Named[] {
+  const isOwn = (image: Named) =>
+    image.platform === "" || image.platform.startsWith(`${platform}/`) || image.platform === platform;
+  const own = images.filter(isOwn);
+  return own.length > 0 ? own : images.filter((image) => isPreferred(platform, image.platform));
+}

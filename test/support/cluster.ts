@@ -42,6 +42,7 @@ export function aPod(name: string, word: string, changes: Partial<Pod> = {}): Po
     revisionHash: "",
     isTerminating: false,
     phase: "Running",
+    node: "",
     unreadySinceMs: undefined,
     pullSecrets: [],
     containers: [aContainer({ imageID })],

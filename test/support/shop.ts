@@ -106,6 +106,7 @@ const cluster: Cluster = {
   mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
   recordEvent: async () => {},
   readRevisions: async () => [],
+  getNodePlatform: async () => undefined,
   annotateTemplate: async ({ name }, annotations, { isDryRun }) => {
     if (!isDryRun) written.set(name, annotations);
     return { lostAnnotations: [], images: new Map() };
