@@ -33,7 +33,7 @@ import { type Selection, selectWorkloads } from "./lib/command/select.ts";
 import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
 import { containersOf, readWords } from "./lib/command/words.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
-import { ConfigError, statusOf } from "./lib/errors.ts";
+import { ConfigError, ignoreIfGone, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
 import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/kubernetes/objects.ts";
 import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
@@ -320,6 +320,8 @@ export interface ContainerFacts {
   image: string;
   /** The container in each pod that counts and has it. */
   pods: ContainerInPod[];
+  /** The pod whose pull policy a fresh one would have; if absent, pods that would not pull do not count. */
+  youngest?: string | undefined;
   /** What a fresh pod would be asked about, which is as for the youngest pod; the template's image if absent. */
   fresh?: Asked;
   /** What the registry says of that image. Absent if it was not asked, because the answer could not matter. */
@@ -343,8 +345,7 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
   const skipReason = reasonToSkip(facts);
   if (skipReason !== undefined) return skipped(skipReason);
 
-  // A fresh pod that admission pins pulls whatever the policy of older pods says.
-  const pulling = facts.fresh?.isPinned ? facts.pods : facts.pods.filter(wouldPull);
+  const pulling = facts.youngest === undefined ? facts.pods.filter(wouldPull) : facts.pods;
   const started = pulling.filter(({ running }) => running.kind === "digest" || running.reason !== notStarted.reason);
   const verdicts = (started.length > 0 ? started : pulling).map((pod) => judgePod(pod, facts));
   const outdated = verdicts.filter((verdict) => verdict.kind === "outdated");
@@ -358,12 +359,12 @@ export function judgeContainer(facts: ContainerFacts): ContainerVerdict {
 }
 
 /** Why a restart would not change what the container runs, whatever the registry says; undefined if it could. */
-function reasonToSkip({ image, pods, exclusion }: ContainerFacts): string | undefined {
+function reasonToSkip({ image, pods, youngest, exclusion }: ContainerFacts): string | undefined {
   if (exclusion !== undefined) return exclusion;
   if (image.includes("@")) return "pinned by digest";
-  const [first] = pods;
-  if (!first || pods.some(wouldPull)) return undefined;
-  return `imagePullPolicy is ${first.pullPolicy}, so that a restart would not pull: set it to Always`;
+  const decisive = pods.find(({ pod }) => pod === youngest) ?? pods.find(wouldPull) ?? pods[0];
+  if (!decisive || wouldPull(decisive)) return undefined;
+  return `imagePullPolicy is ${decisive.pullPolicy}, so that a restart would not pull: set it to Always`;
 }
 
 function wouldPull({ pullPolicy, asked }: ContainerInPod): boolean {
@@ -396,7 +397,7 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
   if (meaning.kind === "failed") return meaning;
-  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "it cannot be compared");
+  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "its image ID cannot be compared");
   const isEquivalent = meaning.kind === "equivalent";
   if (meaning.kind === "same" || isEquivalent) return { kind: "current", resolved: lookup.digest, isEquivalent };
   const { digest } = running;
@@ -420,7 +421,8 @@ function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): Outda
 /** The verdict of a workload that follows from the object alone (rules 1 to 3 of judgeWorkload); undefined if its pods
  *  decide. */
 export function judgeWithoutPods(workload: Workload): WorkloadVerdict | undefined {
-  const { kind, isPaused, isOnDelete, isObserved, replicas, partition } = workload;
+  const { kind, isDeleted, isPaused, isOnDelete, isObserved, replicas, partition } = workload;
+  if (isDeleted) return skipped("being deleted");
   if (isPaused) return skipped("paused: kubectl rollout resume lets it roll again");
   if (isOnDelete) return skipped("its update strategy is OnDelete: delete its pods, or set RollingUpdate");
   if (!isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
@@ -532,7 +534,7 @@ export function exitCodeOf({ verdict, containers }: Finding): 0 | 1 {
  *  - nothing: nothing speaks against a restart;
  *  - taken back: somebody undid the restart for this digest, which had made this revision;
  *  - unclear: the restart did not help, and the pods' own image may be one that the tag still has;
- *  - stuck: the restart did not help. The next try is due at `nextTryMs`; never if that is Infinity or NaN. */
+ *  - stuck: the restart did not help. The next try is due at `nextTryMs`; never if that is no time that a Date can hold. */
 export type Memory =
   | { kind: "nothing"; entry: NoteEntry | undefined }
   | { kind: "taken back"; entry: NoteEntry; at: string; revision: number }
@@ -558,7 +560,7 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const { template, revisions } = facts;
   const [newest, ...older] = revisions;
   const before = older.find((each, index) => !isLeftOver(each, older.slice(index + 1)));
-  const isLost = before?.note && entryAbout(container, before.note) && !isWhole(before.note, template);
+  const isLost = before?.note && entryAbout(container, before.note) && !isStillThere(before.note, template);
   const lost = isLost ? before.note : undefined;
   const note = lost ?? template.note;
   const entry = note && entryAbout(container, note);
@@ -592,7 +594,8 @@ function entryAbout({ name, image, resolved }: NamedOutdated, note: Note): NoteE
   return note.isOlderForm || isSameImage(entry.image, image) ? entry : undefined;
 }
 
-function isWhole({ at }: Note, template: Marks): boolean {
+// That restart with note and time, or a newer one.
+function isStillThere({ at }: Note, template: Marks): boolean {
   const isNewer = template.note !== undefined && Date.parse(template.note.at) > Date.parse(at);
   return isNewer || (template.note?.at === at && template.restartedAt === at);
 }
@@ -634,7 +637,7 @@ function hasMadeTheNewest(note: Note, tries: number, [newest, ...older]: MarkedR
 // --- The action ---
 // What `kubectl rollout restart` writes, and beside it the note.
 
-/** What came of a restart. Conflict: the workload was changed after it was read. */
+/** What came of a restart. Conflict: the workload was changed, or is gone, after it was read. */
 type RestartResult =
   | { kind: "made"; made: NonNullable<ToRestart["made"]> }
   | { kind: "skipped"; reason: string }
@@ -664,7 +667,7 @@ async function restart(run: RunContext, workload: Workload, note: Record<string,
     return { kind: "failed", error: failed(verb, hasLost) };
   } catch (cause) {
     const error = new Error(`Cannot restart ${describeSubject(workload)}: ${messageOf(cause)}`, { cause });
-    return { kind: statusOf(cause) === 409 ? "conflict" : "failed", error };
+    return { kind: [404, 409].includes(statusOf(cause) ?? 0) ? "conflict" : "failed", error };
   }
 }
 
@@ -741,7 +744,9 @@ async function judgeAndRestart(run: RunContext, selection: Exclude<Selection, { 
       if (result.kind === "skipped") return { ...finding, verdict: result };
       if (result.kind === "failed" || tries === maxTries) return { ...finding, verdict: { ...result, kind: "failed" } };
       run.registry.forgetTags(imagesAskedAbout(finding));
-      workload = await run.cluster.getWorkload(subject);
+      const changed = await run.cluster.getWorkload(subject).catch(ignoreIfGone);
+      if (!changed) return { subject, verdict: skipped("it is gone"), containers: [] };
+      workload = changed;
     }
   } catch (error) {
     return failedFinding(subject, "read", error);
@@ -806,8 +811,9 @@ async function judgeOneContainer(
   });
   // Of a container that has not started it is not known which registry its node takes a short name from.
   const isTold = ({ running }: (typeof pods)[number]) => running.kind === "digest" || !isShortName(image);
-  const youngest = pods.toSorted((a, b) => b.createdAtMs - a.createdAtMs).find(isTold);
-  const facts: ContainerFacts = { image, exclusion, pods };
+  const sorted = pods.toSorted((a, b) => b.createdAtMs - a.createdAtMs);
+  const youngest = sorted.find(isTold);
+  const facts: ContainerFacts = { image, exclusion, pods, youngest: sorted[0]?.pod };
   // The registry is asked only if its answer matters.
   if (youngest && pods.some(({ running }) => running.kind === "digest") && reasonToSkip(facts) === undefined) {
     Object.assign(facts, await lookUpAll(run, around, { name, pods, fresh: youngest.asked }));

@@ -11,15 +11,30 @@ export class HttpError extends Error {
   readonly kind = "http";
   /** Undefined where no HTTP response came, for example because the connection broke off. */
   readonly status: number | undefined;
-  constructor(status: number | undefined, message: string) {
+  /** How long the server asks to be left alone. */
+  readonly retryAfterSeconds: number | undefined;
+  /** How many times it was asked. */
+  readonly tries: number;
+  constructor(
+    status: number | undefined,
+    message: string,
+    { retryAfterSeconds, tries = 1 }: { retryAfterSeconds?: number | undefined; tries?: number } = {},
+  ) {
     super(message);
     this.status = status;
+    this.retryAfterSeconds = retryAfterSeconds;
+    this.tries = tries;
   }
 }
 
 /** Whether an error is an HttpError. Each file of the bundle has a class of its own, so `instanceof` does not tell. */
 export function isHttpError(error: unknown): error is HttpError {
   return error instanceof Error && "kind" in error && error.kind === "http";
+}
+
+/** For `catch`: undefined if what was asked for is not there. */
+export function ignoreIfGone(error: unknown): undefined {
+  if (statusOf(error) !== 404) throw error;
 }
 
 /** The status of an HttpError; undefined for anything else that was thrown. */

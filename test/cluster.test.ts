@@ -21,7 +21,7 @@ const connect = (where: Partial<ClusterConfig> = {}) => {
     restartAnnotation: "restarted/at",
     ...where,
   };
-  return connectCluster(boundFetch(fetch, 5000, new AbortController().signal), given);
+  return connectCluster(boundFetch(fetch, 5000, new AbortController().signal), given, { pauseMs: 1 });
 };
 const controller = (uid: string) => ({ ownerReferences: [{ uid, controller: true }] });
 
@@ -123,7 +123,7 @@ describe("connectCluster()", () => {
   it("gives the status where a proxy in between answers", async (t) => {
     await serveApi(t, { [`GET ${apps}/deployments/api`]: { code: 502 } });
     await assert.rejects((await connect()).getWorkload({ kind: "deployment", namespace: "shop", name: "api" }), {
-      message: /returned 502: Bad Gateway$/,
+      message: /returned 502: Bad Gateway, asked 3 times$/,
     });
   });
 });
@@ -161,6 +161,7 @@ describe("Cluster.getWorkload()", () => {
   };
 
   interface Changes {
+    deletionTimestamp?: string;
     labels?: object;
     annotations?: object;
     spec?: object;
@@ -170,7 +171,12 @@ describe("Cluster.getWorkload()", () => {
     const spec = { replicas: 2, selector: { matchLabels: { app: "api" } }, template, ...changes.spec };
     const status = { observedGeneration: 3, ...changes.status };
     const object = {
-      metadata: { ...metadata, labels: changes.labels, annotations: changes.annotations },
+      metadata: {
+        ...metadata,
+        labels: changes.labels,
+        annotations: changes.annotations,
+        deletionTimestamp: changes.deletionTimestamp,
+      },
       spec,
       status,
     };
@@ -185,6 +191,7 @@ describe("Cluster.getWorkload()", () => {
       name: "api",
       uid: "u1",
       resourceVersion: "7",
+      isDeleted: false,
       isObserved: true,
       isPaused: false,
       isOnDelete: false,
@@ -232,6 +239,10 @@ describe("Cluster.getWorkload()", () => {
     const changes = { spec: { paused: true, replicas: 0 }, status: { observedGeneration: 2 } };
     const { isObserved, isPaused, replicas } = await read(t, "deployment", changes);
     assert.deepEqual({ isObserved, isPaused, replicas }, { isObserved: false, isPaused: true, replicas: 0 });
+  });
+
+  it("sees that it is being deleted, which a finalizer may hold up", async (t) => {
+    assert((await read(t, "daemonset", { deletionTimestamp: "2026-11-21T00:00:00Z" })).isDeleted);
   });
 
   it("sees a controller that is ahead of what was read", async (t) => {
@@ -628,8 +639,8 @@ describe("Cluster.getSecret()", () => {
 
   it("does not list where get fails for another reason", async (t) => {
     const stub = await serveApi(t, { [`GET ${path}/pull`]: { code: 500, message: "etcd" }, [`GET ${path}`]: {} });
-    await assert.rejects(read(), { message: `GET ${path}/pull returned 500: etcd` });
-    assert.equal(stub.requests.length, 1);
+    await assert.rejects(read(), { message: `GET ${path}/pull returned 500: etcd, asked 3 times` });
+    assert(stub.lines().every((line) => line === `GET ${path}/pull`));
   });
 
   it("gives the refusal of get where it may do neither", async (t) => {
@@ -776,10 +787,10 @@ describe("Cluster.annotateTemplate()", () => {
   });
 
   it("passes on a conflict and any other refusal", async (t) => {
-    for (const code of [409, 500]) {
+    for (const code of [409, 422, 500]) {
       const stub = await serveApi(t, { [`PATCH ${path}`]: { code, message: "modified" } });
       await assert.rejects(annotate(), { status: code });
-      assert.equal(stub.requests.length, 1);
+      assert.equal(stub.requests.length, code === 500 ? 3 : 1);
     }
     await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: { code: 500 } });
     await assert.rejects(annotate(), { status: 500 });

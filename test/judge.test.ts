@@ -262,7 +262,7 @@ describe("judgeContainer(), where pods name other images than their template", (
       { ...pod, running: running("new"), asked: pinned },
       { ...pod, pod: "p2", asked },
     ];
-    assert.equal(judge(pods, { fresh: pinned, lookup: has("new") }).kind, "outdated");
+    assert.equal(judge(pods, { youngest: "p1", fresh: pinned, lookup: has("new") }).kind, "outdated");
     assert.equal(judge([{ ...pod, asked }], { fresh: asked, lookup: has("new") }).kind, "skipped");
   });
 
@@ -279,6 +279,19 @@ describe("judgeContainer(), where pods name other images than their template", (
     }
     assert.equal(judge([{ ...old, asked: guess }], { fresh: guess, lookup: lost }).kind, "failed");
     assert.equal(judge([{ ...old, asked: guess }], { fresh: guess, lookup: has("new") }).kind, "outdated");
+  });
+
+  it("pulls as the youngest pod would, whatever older ones say", () => {
+    const [pulls, doesNot] = [
+      { ...old, asked },
+      { ...old, pod: "p2", pullPolicy: "IfNotPresent", running: running("new"), asked },
+    ];
+    assert.equal(judge([pulls, doesNot], { youngest: "p2", fresh: asked, lookup: has("new") }).kind, "skipped");
+    const [isNew, isOld] = [
+      { ...pulls, running: running("new") },
+      { ...doesNot, running: running("old") },
+    ];
+    assert.equal(judge([isNew, isOld], { youngest: "p1", fresh: asked, lookup: has("new") }).kind, "outdated");
   });
 
   it("does not look at what is excluded", () => {
@@ -742,6 +755,8 @@ describe("judgeWithoutPods()", () => {
   const rows: [string, Partial<Workload>, string | undefined, RegExp?][] = [
     ["a settled workload", {}, undefined],
     ["a paused Deployment", { isPaused: true }, "skipped", /kubectl rollout resume/],
+    ["one that is being deleted", { isDeleted: true }, "skipped", /^being deleted$/],
+    ["a paused one that is being deleted", { isDeleted: true, isPaused: true }, "skipped", /^being deleted$/],
     ["one that replaces pods on deletion alone", { isOnDelete: true }, "skipped", /OnDelete: delete its pods/],
     ["one scaled to zero", { replicas: 0 }, "skipped", /^scaled to zero/],
     ["a DaemonSet for no node", { kind: "daemonset", replicas: 0 }, "skipped", /^no node wants a pod of it/],

@@ -5,7 +5,7 @@ import { Response } from "undici";
 import { lookUp, parseReference } from "../figwasp.ts";
 import { fetch as realFetch } from "../lib/http/fetch.ts";
 import type { Fetch } from "../lib/http/transport.ts";
-import { parseRetryAfter } from "../lib/registry/limits.ts";
+import { parseRetryAfter } from "../lib/http/retry-after.ts";
 import { answerDigest, digestOf, imageOf, noKeys, openRegistry, serveRegistry } from "./support/registry.ts";
 import { type Answer, serve, type Stub } from "./support/serve.ts";
 import { newAuthority, serveTls } from "./support/tls.ts";

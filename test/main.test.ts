@@ -646,17 +646,40 @@ describe("main()", () => {
       assert.deepEqual([(await run(scene)).code, (await run({ ...scene, env: waiting })).code], [0, 0]);
     });
 
-    it("goes on where the API server is busy for a moment", async (t) => {
+    it("goes on where the API server is busy or being replaced for a moment", async (t) => {
       const { workload } = await aRegistry(t, "v2");
-      const answers = [429, 503];
+      const broken = (code: string) => new Error("GET … failed", { cause: Object.assign(new Error(code), { code }) });
+      const timeout = new Error("gave no answer", { cause: new DOMException("timeout", "TimeoutError") });
+      const troubles: Error[] = [];
       const onRead = () => {
-        const status = answers.shift();
-        if (status) throw new HttpError(status, "busy");
+        const trouble = troubles.shift();
+        if (trouble) throw trouble;
       };
       const scene = { workload, pods: [podOf("v1")], newPods: [podOf("v2")], rollouts: [done], onRead, env: waiting };
-      assert.equal((await run(scene)).code, 0);
-      answers.push(403);
+      for (const trouble of [new HttpError(429, ""), new HttpError(503, ""), broken("ECONNREFUSED"), timeout]) {
+        troubles.push(trouble);
+        assert.equal((await run(scene)).code, 0, trouble.message);
+        // The pods are read after the rollout.
+        let reads = 0;
+        const onPods = () => {
+          if (++reads === 2) throw trouble;
+        };
+        assert.equal((await run({ ...scene, onPods })).code, 0, trouble.message);
+      }
+      troubles.push(new HttpError(403, "forbidden"));
       assert.equal((await run(scene)).code, 1);
+    });
+
+    it("ends where the workload is deleted meanwhile, which is no failure", async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const scene = { workload, pods: [podOf("v1")], rollouts: [rolling], env: waiting };
+      const held = await run({ ...scene, after: { isDeleted: true } });
+      assert.deepEqual([held.code, held.lines.at(-1)], [0, "deployment shop/api: skipped, being deleted"]);
+      const onRead = () => {
+        throw new HttpError(404, "not found");
+      };
+      const gone = await run({ ...scene, onRead });
+      assert.deepEqual([gone.code, gone.lines.at(-1)], [0, "deployment shop/api: skipped, it is gone"]);
     });
 
     it("tells in an Event too that a restart did not help", async (t) => {
@@ -1022,6 +1045,28 @@ describe("main()", () => {
     assert.deepEqual([again.code, again.patches.length], [1, 5]);
     const reason = "Cannot restart deployment shop/api: the object has been modified";
     assert.equal(again.lines.at(-1), `deployment shop/api: failed, ${reason}`);
+  });
+
+  for (const status of [404, 409]) {
+    it(`skips what is gone when it would be restarted, where the answer is ${status}`, async (t) => {
+      const { workload } = await aRegistry(t, "v2");
+      const onPatch = () => {
+        throw new HttpError(status, "no such thing");
+      };
+      const listed = { deployment: () => [{ name: "lost" }] };
+      const { code, lines, events } = await run({ workload, pods: [podOf("v1")], listed, onPatch, argv: ["--all"] });
+      assert.deepEqual([code, lines, events], [0, ["deployment shop/lost: skipped, it is gone"], []]);
+    });
+  }
+
+  it("does not take a workload for gone that can be read, whatever a webhook answers", async (t) => {
+    const { workload } = await aRegistry(t, "v2");
+    const onPatch = () => {
+      throw new HttpError(404, "admission webhook denied the request: not found");
+    };
+    const { code, lines } = await run({ workload, pods: [podOf("v1")], onPatch });
+    assert.equal(code, 1);
+    assert.match(lines.at(-1) ?? "", /failed, Cannot restart deployment shop\/api: admission webhook denied/);
   });
 
   it("writes nothing where something would take the note out, for each run would make another restart", async (t) => {
@@ -1571,6 +1616,22 @@ describe("node figwasp.ts", () => {
     it("has no colours where nobody wants them", async (t) => {
       assert.match(await onTerminal(t, { NO_COLOR: "1" }), /deployment shop\/api: failed, Cannot read /);
     });
+  });
+
+  it("ends on SIGTERM while it waits for a busy API server, with the answer of that", async (t) => {
+    const asked = Promise.withResolvers<void>();
+    const stub = await serve(t, (_request, response) => {
+      response.writeHead(429, { "retry-after": "50" }).end(JSON.stringify({ message: "busy" }));
+      setTimeout(asked.resolve, 200);
+    });
+    const { child, ended } = start({ ...env, KUBECONFIG: await kubeconfigOf(t, stub.host) });
+    await asked.promise;
+    const beganMs = performance.now();
+    child.kill("SIGTERM");
+    const { code, stdout } = await ended;
+    assert(performance.now() - beganMs < 10_000);
+    assert.equal(code, 1);
+    assert.match(stdout, /: failed, .* returned 429: busy, asked once until SIGTERM was received\n/);
   });
 
   it("ends on SIGTERM, and says so", async (t) => {

@@ -8,7 +8,7 @@ import { matchingKeys, parseChallenges, parseReference, runningDigest } from "..
 import { parseDockerConfig } from "../lib/credentials/docker-config.ts";
 import { parseAddress } from "../lib/http/addresses.ts";
 import type { Challenge } from "../lib/registry/challenge.ts";
-import { parseRetryAfter } from "../lib/registry/limits.ts";
+import { parseRetryAfter } from "../lib/http/retry-after.ts";
 import { oneLine, parseGoDuration } from "../lib/text.ts";
 import { attempt, hex, now, type Parser, parsers } from "./support/parsers.ts";
 

@@ -5,16 +5,16 @@ import { readWords } from "../lib/command/words.ts";
 const containers = ["app", "web"].map((name) => ({ name, image: `ghcr.io/acme/${name}:1` }));
 
 function readLabel(word: string) {
-  return readWords({ ownLabels: { "figwasp/paused": word }, ownAnnotations: {}, containers });
+  return readWords({ isDeleted: false, ownLabels: { "figwasp/paused": word }, ownAnnotations: {}, containers });
 }
 
 function readAnnotation(words: string) {
-  return readWords({ ownLabels: {}, ownAnnotations: { "figwasp/containers": words }, containers });
+  return readWords({ isDeleted: false, ownLabels: {}, ownAnnotations: { "figwasp/containers": words }, containers });
 }
 
 describe("readWords()", () => {
   it("takes a workload without words as one that is looked at whole", () => {
-    const words = readWords({ ownLabels: {}, ownAnnotations: {}, containers });
+    const words = readWords({ isDeleted: false, ownLabels: {}, ownAnnotations: {}, containers });
     assert.deepEqual(words, { isPaused: false, containers: undefined });
   });
 
@@ -25,8 +25,27 @@ describe("readWords()", () => {
 
   it("does not read the annotation of a workload that is to be left alone", () => {
     const ownLabels = { "figwasp/paused": "true" };
-    const words = readWords({ ownLabels, ownAnnotations: { "figwasp/containers": "foo" }, containers });
+    const words = readWords({
+      isDeleted: false,
+      ownLabels,
+      ownAnnotations: { "figwasp/containers": "foo" },
+      containers,
+    });
     assert.deepEqual(words, { isPaused: true, containers: undefined });
+  });
+
+  it("reads nothing of a workload that is being deleted", () => {
+    const ownLabels = { "figwasp/paused": "yes" };
+    const words = readWords({ isDeleted: true, ownLabels, ownAnnotations: {}, containers });
+    assert.deepEqual(words, { isPaused: false, containers: undefined });
+  });
+
+  it("refuses a word that stands where it is not read", () => {
+    const misplaced = { isDeleted: false, ownLabels: {}, ownAnnotations: {}, containers };
+    const annotated = { ...misplaced, ownAnnotations: { "figwasp/paused": "true" } };
+    assert.throws(() => readWords(annotated), /^Error: it has an annotation figwasp\/paused, and a label of that name/);
+    const labelled = { ...misplaced, ownLabels: { "figwasp/containers": "app" } };
+    assert.throws(() => readWords(labelled), /^Error: it has a label figwasp\/containers, and an annotation of that/);
   });
 
   for (const word of ["yes", "True", "1", "", " true"]) {
@@ -69,10 +88,4 @@ describe("readWords()", () => {
       });
     });
   }
-
-  it("does not read the words of a label in an annotation, nor the reverse", () => {
-    const ownLabels = { "figwasp/containers": "foo" };
-    const ownAnnotations = { "figwasp/paused": "true" };
-    assert.deepEqual(readWords({ ownLabels, ownAnnotations, containers }), { isPaused: false, containers: undefined });
-  });
 });

@@ -44,7 +44,7 @@ export async function prepare(config: Config, outside: Outside): Promise<RunCont
   const fetch = boundFetch(tracedFetch, config.clientTimeoutMs, signal);
   const registry = new Registry(config, new LimitedClient(fetch, { signal }));
   const mounted = config.dockerConfig === undefined ? undefined : await readMountedConfig(config.dockerConfig);
-  const cluster = await orEnd(outside.connect(fetch, config), signal);
+  const cluster = await orEnd(outside.connect(fetch, config, { signal }), signal);
 
   const notes = new Set<string>();
   const readSecret = (namespace: string, name: string) => cluster.getSecret(namespace, name);

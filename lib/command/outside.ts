@@ -7,13 +7,14 @@ import { fetch } from "../http/fetch.ts";
 import type { Fetch } from "../http/transport.ts";
 import type { Cluster } from "../kubernetes/cluster.ts";
 import type { ClusterConfig } from "../kubernetes/connection.ts";
+import type { Patience } from "../kubernetes/patience.ts";
 import { messageOf } from "../text.ts";
 import { progressLine, type Terminal } from "./terminal.ts";
 
 /** Everything impure that `main` uses, beside the files that its settings name. */
 export interface Outside {
   fetch: Fetch;
-  connect: (fetch: Fetch, config: ClusterConfig) => Promise<Cluster>;
+  connect: (fetch: Fetch, config: ClusterConfig, patience: Patience) => Promise<Cluster>;
   now: () => Date;
   log: (line: string) => void;
   /** Absent: `log`. */

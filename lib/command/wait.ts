@@ -1,7 +1,8 @@
 /**
  * `--wait`: follows the rollout of a workload that was restarted, and tells how far it is.
  */
-import { watchRollout } from "../kubernetes/rollout.ts";
+import { statusOf } from "../errors.ts";
+import { ignoreIfBusy, watchRollout } from "../kubernetes/rollout.ts";
 import type { Workload } from "../kubernetes/objects.ts";
 import { messageOf } from "../text.ts";
 import { describeSubject, failedFinding, type Finding, type Restarted } from "../verdicts.ts";
@@ -13,7 +14,7 @@ export interface WaitOptions {
   judge: (workload: Workload) => Promise<Finding | undefined>;
 }
 
-/** Resolves to the finding of `judge`. It is a failed finding, with the last progress, if `judge` throws, the
+/** Resolves to the finding of `judge`. It is skipped if the workload is deleted meanwhile. It is a failed finding, with the last progress, if `judge` throws, the
  *  controller gives up, or the run ends before. */
 export async function waitForRollout(
   { cluster, signal, log, showProgress }: RunContext,
@@ -29,10 +30,12 @@ export async function waitForRollout(
     const rollout = watchRollout(cluster, subject, { pollMs, signal, onProgress });
     for (;;) {
       const { value: workload } = await rollout.next();
-      const finding = await judge(workload);
+      if (workload.isDeleted) return { subject, verdict: { kind: "skipped", reason: "being deleted" }, containers };
+      const finding = await judge(workload).catch(ignoreIfBusy(signal));
       if (finding) return finding;
     }
   } catch (error) {
+    if (statusOf(error) === 404) return { subject, verdict: { kind: "skipped", reason: "it is gone" }, containers };
     const lastProgress = progress && ` (${progress})`;
     return { ...failedFinding(subject, "follow the rollout of", `${messageOf(error)}${lastProgress}`), containers };
   }

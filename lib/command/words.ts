@@ -6,10 +6,7 @@ import { quote } from "../text.ts";
 import { injected, unnamed } from "./reasons.ts";
 
 /** What the words are read from. The keys of both records begin with `figwasp/`. */
-export interface OwnedWorkload extends Pick<Workload, "containers"> {
-  ownLabels: Record<string, string>;
-  ownAnnotations: Record<string, string>;
-}
+export type OwnedWorkload = Pick<Workload, "containers" | "isDeleted" | "ownLabels" | "ownAnnotations">;
 
 export interface OwnerWords {
   /** Whether the workload is to be left alone, whoever selects it. */
@@ -20,8 +17,16 @@ export interface OwnerWords {
 
 /** Reads the label `figwasp/paused` (`true` or `false`) and, unless that says to leave the workload alone, the annotation
  *  `figwasp/containers` (`app, worker`: names of containers in the pod template). Throws Error for a word that cannot be
- *  read, since its owner meant something by it: `its label figwasp/paused is "yes", true or false is needed`. */
-export function readWords({ ownLabels, ownAnnotations, containers }: OwnedWorkload): OwnerWords {
+ *  read, since its owner meant something by it: `its label figwasp/paused is "yes", true or false is needed`. Of a
+ *  workload that is being deleted, nothing is read. */
+export function readWords({ isDeleted, ownLabels, ownAnnotations, containers }: OwnedWorkload): OwnerWords {
+  if (isDeleted) return { isPaused: false, containers: undefined };
+  if (ownAnnotations["figwasp/paused"] !== undefined) {
+    throw new Error("it has an annotation figwasp/paused, and a label of that name is needed");
+  }
+  if (ownLabels["figwasp/containers"] !== undefined) {
+    throw new Error("it has a label figwasp/containers, and an annotation of that name is needed");
+  }
   // A label, since an undo of a Deployment takes away the annotations that were added since, and leaves labels.
   if (readPaused(ownLabels["figwasp/paused"])) return { isPaused: true, containers: undefined };
   const names = containers.map(({ name }) => name);

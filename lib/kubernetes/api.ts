@@ -8,11 +8,13 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { oneAtATime } from "../calls.ts";
 import { HttpError, statusOf } from "../errors.ts";
+import { parseRetryAfter } from "../http/retry-after.ts";
 import { type Fetch, readText } from "../http/transport.ts";
 import { parseObject, withoutQuery } from "../text.ts";
 import { userAgent } from "../version.ts";
 import { type ClusterConfig, type Connection, readServiceAccount } from "./connection.ts";
 import { readKubeconfig } from "./kubeconfig.ts";
+import { askPatiently, type Patience } from "./patience.ts";
 
 interface CallOptions {
   /** Default: GET. */
@@ -40,14 +42,17 @@ export interface Clock {
 
 /** Finds the API server as kubectl does: KUBECONFIG, ~/.kube/config, the pod's ServiceAccount. Sends no request yet.
  *  Throws ConfigError if there is none, and Error if a credential plugin fails. */
-export async function connectApi(fetch: Fetch, config: ClusterConfig): Promise<Api> {
+export async function connectApi(fetch: Fetch, config: ClusterConfig, patience: Patience): Promise<Api> {
   const connection = await findCluster(config);
   const clock: Clock = { aheadMs: undefined };
   // One request at a time, so that one connection is enough and a queued request does not spend its own deadline
   // waiting.
   const lastCalls = new Map<string, Promise<unknown>>();
   const send: Call = (path, options = {}) => request(fetch, connection, { path, clock, ...options });
-  const call: Call = (path, options) => oneAtATime(lastCalls, connection.server, () => send(path, options));
+  // While a request waits to be sent again, others are not held: of the few workloads that a run looks at at once, one
+  // may be refused for a reason of its own, such as a webhook that is busy.
+  const call: Call = (path, options) =>
+    askPatiently(() => oneAtATime(lastCalls, connection.server, () => send(path, options)), patience);
   return { namespace: connection.namespace, call, clock };
 }
 
@@ -85,7 +90,8 @@ async function request(
   if (isSuccess) throw new Error(`${asked} returned no JSON object`);
   const { message } = object ?? {}; // of a Status
   const reason = typeof message === "string" ? message : STATUS_CODES[response.status];
-  throw new HttpError(response.status, `${asked} returned ${response.status}: ${reason}`);
+  const retryAfterSeconds = parseRetryAfter(response.headers.get("retry-after"), new Date());
+  throw new HttpError(response.status, `${asked} returned ${response.status}: ${reason}`, { retryAfterSeconds });
 }
 
 export interface KubernetesList<Item> {

@@ -3,7 +3,7 @@
  */
 import type { V1Node, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
 import { shareCall } from "../calls.ts";
-import { HttpError, statusOf } from "../errors.ts";
+import { HttpError, isHttpError, statusOf } from "../errors.ts";
 import type { Fetch } from "../http/transport.ts";
 import { type Call, type Clock, connectApi, type KubernetesList, listAll } from "./api.ts";
 import type { ClusterConfig } from "./connection.ts";
@@ -21,6 +21,7 @@ import {
   type WorkloadName,
 } from "./objects.ts";
 import { type OwnedObjects, OwnedObjectsReader } from "./owned-objects.ts";
+import type { Patience } from "./patience.ts";
 
 /** The cluster, as far as figwasp asks it. The methods throw HttpError. */
 export interface Cluster {
@@ -72,8 +73,8 @@ type Annotations = Record<string, string>;
 
 /** Connects to the cluster of a kubeconfig, or to the pod's own. Throws ConfigError if there is no cluster, and Error
  *  if the kubeconfig does not authenticate. */
-export async function connectCluster(fetch: Fetch, config: ClusterConfig): Promise<Cluster> {
-  const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config);
+export async function connectCluster(fetch: Fetch, config: ClusterConfig, patience: Patience = {}): Promise<Cluster> {
+  const { namespace: ownNamespace, call, clock } = await connectApi(fetch, config, patience);
   const ownedObjects = new OwnedObjectsReader(call);
   const getNodePlatform = nodePlatformReader(call);
   return {
@@ -182,10 +183,12 @@ async function annotateTemplate(
   const { resourceVersion } = workload;
   const query = new URLSearchParams({ fieldManager, ...(isDryRun && { dryRun: "All" }) }).toString();
   const change = { path: workloadPath(workload), query, resourceVersion, annotations };
-  const changed = await patchTemplate(call, change).catch((error: unknown) => {
-    if (statusOf(error) !== 403) throw error;
-    return putTemplate(call, change, rethrowFirst(error));
-  });
+  const changed = await patchTemplate(call, change)
+    .catch((error: unknown) => {
+      if (statusOf(error) !== 403) throw error;
+      return putTemplate(call, change, rethrowFirst(error));
+    })
+    .catch((error: unknown) => findChange(call, change, error));
   // An answer without a template is not one of an API server, and tells nothing about annotations.
   const { template } = changed.spec ?? {};
   if (!template) return { lostAnnotations: [], images: new Map() };
@@ -198,6 +201,18 @@ async function annotateTemplate(
       [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].map(({ name, image = "" }) => [name, image]),
     ),
   };
+}
+
+// A change whose answer was lost is sent again, and conflicts with itself. So it is looked for before it counts as a
+// conflict with somebody else's.
+async function findChange(call: Call, { path, annotations }: TemplateChange, error: unknown): Promise<AnyWorkload> {
+  const isRepeated = isHttpError(error) && error.status === 409 && error.tries > 1;
+  if (!isRepeated) throw error;
+  const object = (await call(path).catch(() => undefined)) as AnyWorkload | undefined;
+  const found = object?.spec?.template.metadata?.annotations ?? {};
+  const isMade = Object.entries(annotations).every(([key, value]) => found[key] === value);
+  if (object && isMade) return object;
+  throw error;
 }
 
 // With the resourceVersion the API server answers 409 if the workload is no longer the one that was judged. So two runs

@@ -30,6 +30,8 @@ export interface WorkloadName {
 export interface Workload extends WorkloadName {
   uid: string;
   resourceVersion: string;
+  /** Whether it is being deleted; a finalizer may hold that up. */
+  isDeleted: boolean;
   /** Whether its controller has seen the newest template: `status.observedGeneration`. */
   isObserved: boolean;
   isPaused: boolean;
@@ -182,6 +184,7 @@ export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
     name: metadata?.name ?? "",
     uid: metadata?.uid ?? "",
     resourceVersion: metadata?.resourceVersion ?? "",
+    isDeleted: metadata?.deletionTimestamp !== undefined,
     isObserved,
     isPaused: spec?.paused ?? false,
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",

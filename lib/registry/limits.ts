@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { oneAtATime } from "../calls.ts";
 import type { RequestInit, Response } from "../http/fetch.ts";
 import { HttpError } from "../errors.ts";
+import { parseRetryAfter } from "../http/retry-after.ts";
 import { codeOf, type Fetch, isTimeout } from "../http/transport.ts";
 import { oneLine } from "../text.ts";
 
@@ -135,16 +136,6 @@ export class LimitedClient {
     const why = `${host} answered 429 ${STATUS_CODES[429]}${retryHint}; it is not asked again in this run`;
     this.#stopped.set(host, { status, why });
   }
-}
-
-/** The seconds that a `Retry-After` asks for: `120`, or `Wed, 21 Oct 2026 07:28:00 GMT`, which is 0 where it has
- *  passed. Undefined for anything else. See RFC 9110, 10.2.3. */
-export function parseRetryAfter(text: string | null, now: Date): number | undefined {
-  const trimmed = text?.trim() ?? "";
-  if (/^\d{1,9}$/.test(trimmed)) return Number(trimmed);
-  if (!/^[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/.test(trimmed)) return undefined;
-  const timeMs = Date.parse(trimmed);
-  return Number.isNaN(timeMs) ? undefined : Math.max(0, Math.ceil((timeMs - now.getTime()) / 1000));
 }
 
 // Docker Hub sends `ratelimit-remaining: 76;w=21600`; others send `x-ratelimit-remaining`, with the window in the

@@ -11,6 +11,7 @@ export function aWorkload(changes: Partial<Workload> = {}): Workload {
     name: "api",
     uid: "uid-api",
     resourceVersion: "7",
+    isDeleted: false,
     isObserved: true,
     isPaused: false,
     isOnDelete: false,

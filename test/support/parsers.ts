@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { matchingKeys, parseChallenges, parseReference, runningDigest } from "../../figwasp.ts";
 import { parseDockerConfig } from "../../lib/credentials/docker-config.ts";
 import { parseAddress } from "../../lib/http/addresses.ts";
-import { parseRetryAfter } from "../../lib/registry/limits.ts";
+import { parseRetryAfter } from "../../lib/http/retry-after.ts";
 import { oneLine, parseGoDuration } from "../../lib/text.ts";
 
 export interface Parser {
