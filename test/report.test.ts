@@ -57,6 +57,12 @@ const told: [string, WorkloadVerdict, Finding["containers"], RegExp[]][] = [
     [{ ...container(verdicts.current), credential: 'key "ghcr.io" of Secret shop/pull' }],
     [/: current, resolved sha256:\w+, with key "ghcr.io" of Secret shop\/pull$/, /: current/],
   ],
+  [
+    "how many pods have not started",
+    { kind: "current", notStarted: 2 },
+    [container(verdicts.current)],
+    [/: current/, /: current, 2 not started$/],
+  ],
   ["a skip", { kind: "skipped", reason: "paused" }, [], [/: skipped, paused$/]],
   [
     "what is unknown",
@@ -267,6 +273,7 @@ describe("toDocument()", () => {
       [{ verdict: "not converged", reason: "a mirror" }, /'try'/],
       [{ verdict: "not converged", reason: "a mirror", try: 1, nextTryAt: "soon" }, /nextTryAt/],
       [{ verdict: "restarted", outdated: {} }, /'tries'/],
+      [{ verdict: "current", notStarted: 0 }, /notStarted/],
     ] as const) {
       const workloads = [{ ...subject, containers: [], ...fields }];
       assert.match(mistakesIn({ ...toDocument(report([])), workloads }), mistake);

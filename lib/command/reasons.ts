@@ -50,7 +50,8 @@ function describeStuck(
   const likely = isAbsent ? `${proxy}; or ${mirror}` : `${mirror}; or ${proxy}`;
   const next = nextTryAt === undefined ? "no further try" : `next try after ${nextTryAt}`;
   return (
-    `${name} was restarted for ${resolved} at ${restartedAt || "a time that no note tells"}, and its pods run ${running}. Likely ${likely}. ` +
+    `${name} was restarted for ${resolved} at ${restartedAt || "a time that no note tells"}, ` +
+    `and its pods run ${running}. Likely ${likely}. ` +
     "Mount the nodes' certs.d folder as FIGWASP_CERTS_DIR to ask where they ask, set FIGWASP_RETRY_INTERVAL, or " +
     `restart it by hand; ${next}`
   );
@@ -65,7 +66,10 @@ export const injected = "not in the pod template: what injects it decides about 
 export function describeBlocker(pod: Pod | undefined): string | undefined {
   if (pod?.unreadySinceMs === undefined) return undefined;
   const since = toTime(new Date(pod.unreadySinceMs));
-  return `pod ${pod.name} of an older template has not been ready since ${since} and holds the rollout up: mend or delete it`;
+  return (
+    `pod ${pod.name} of an older template has not been ready since ${since} ` +
+    "and holds the rollout up: mend or delete it"
+  );
 }
 
 /** Why a container is not restarted for a digest again: the template has gone back to what it was before. */
@@ -75,7 +79,10 @@ export function describeTakenBack(
 ): string {
   const { name, resolved } = container;
   const when = `at ${at} (revision ${revision})`;
-  return `${name} was restarted for ${resolved} ${when}, and ${describeWriter(managers, at)} took that back: ${untilMoved}`;
+  return (
+    `${name} was restarted for ${resolved} ${when}, ` +
+    `and ${describeWriter(managers, at)} took that back: ${untilMoved}`
+  );
 }
 
 /** The same of a restart that was gone from the template by the end of the run. */
@@ -104,7 +111,10 @@ export function describePaused({ kind, name }: WorkloadName): string {
 
 /** Why no registry can tell what admission would pin a fresh pod to. */
 export function describeForeignPin(repository: string): string {
-  return `its pods are pinned to ${repository}, another repository than the template's: what resolved it there is not asked`;
+  return (
+    `its pods are pinned to ${repository}, ` +
+    "another repository than the template's: what resolved it there is not asked"
+  );
 }
 
 /** Why a short name on a CRI-O node is not asked about. */
@@ -115,5 +125,8 @@ export function describeUntoldHost(image: string): string {
 /** Why what a CRI-O node runs cannot be compared. `asked` is the image in the repository that the node reports. */
 export function describeGuess(shortName: string, asked: string): string {
   const repository = asked.replace(/:[^:/]*$/, "");
-  return `its node took the short name ${quote(shortName)} from ${repository}, and that repository does not have what runs`;
+  return (
+    `its node took the short name ${quote(shortName)} from ${repository}, ` +
+    "and that repository does not have what runs"
+  );
 }

@@ -164,13 +164,13 @@ describe("a short name on a CRI-O node", { concurrency: true }, () => {
     const run = await shop.figwasp("deployment");
     assert.deepEqual([verdictOf(run), run.strangers], [current, []]);
     assert(lineOf(run).includes(`(app:latest, asked about ${shop.registry.image("latest")})`), lineOf(run));
-    shop.registry.put("v1", imageOf("old"));
     shop.registry.put("latest", imageOf("new"));
     await assertRestarts(shop, "deployment");
   });
 
   it("is unknown, where that repository does not have what runs", async (t) => {
     const shop = await openShortName(t, ({ registry }) => asCrio(`${registry.host}/app`));
+    shop.registry.manifests.delete(sha256(imageOf("old").body));
     shop.registry.put("latest", imageOf("a stranger's"));
     const run = await shop.figwasp("deployment");
     const from = `its node took the short name "app:latest" from ${shop.registry.host}/app`;

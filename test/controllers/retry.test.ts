@@ -80,6 +80,23 @@ describe("behind a mirror that does not catch up", { concurrency: true }, () => 
   });
 });
 
+describe("where the registry deletes what no tag points to", { concurrency: true }, () => {
+  // The nodes may know the same image by the index that expired, so that a further try would bring nothing.
+  it("a Deployment is restarted once, and unknown then, naming what expired", async (t) => {
+    const shop = await openOutdated(t);
+    shop.registry.manifests.delete(old);
+    shop.nodes.pull = () => old;
+    assert(isRestart(await shop.figwasp("deployment")));
+    await shop.rollOut("deployment");
+    await nextSecond();
+    shop.clock.letPass(25 * hourMs);
+    const run = await shop.figwasp("deployment");
+    const expired = `its pods run ${old}, which the registry no longer has: the nodes may know the same image by that name`;
+    assert.equal(verdictOf(run), `unknown, app was restarted for ${moved}, and ${expired}`);
+    assert.equal(run.code, 0);
+  });
+});
+
 describe("without older revisions", { concurrency: true }, () => {
   /** One that is stuck. */
   async function openStuck(t: TestContext): Promise<Shop> {

@@ -150,7 +150,6 @@ describe("a restart that kubectl rollout undo took back", { concurrency: true },
       await opened.kubectl("set", "env", "deployment/web", "A=2");
       await eventually(async () => assert.equal((await opened.running()).length, 3));
     });
-    await nextSecond();
     await shop.kubectl("rollout", "undo", "deployment/web", "--to-revision=2");
     await undone(shop, "deployment", images);
     assertTakenBack(await shop.figwasp("deployment"), { wanted: images.bad, revision: 4, by: "kubectl" });

@@ -21,6 +21,10 @@ interface Habits {
   report: Report;
   /** The images whose containers start and never become ready. */
   bad: Set<Digest>;
+  /** Whether there is room for further pods. */
+  hasRoom: boolean;
+  /** The names of those that are broken: the pods there are not ready, and do not end. */
+  broken: Set<string>;
   /** Whether they pull images, and so start containers. */
   isPulling: boolean;
   /** Whether containers that have started become ready. Those that are ready stay so. */
@@ -44,6 +48,8 @@ export function playNodes(namespace: string, pull: Pull): Nodes {
     pull,
     report: asContainerd,
     bad: new Set(),
+    hasRoom: true,
+    broken: new Set(),
     isPulling: true,
     isMakingReady: true,
     isEndingPods: true,
@@ -76,6 +82,13 @@ function passOverChange(error: unknown): void {
 async function tend(pod: V1Pod, habits: Habits): Promise<void> {
   const { namespace, name, uid, deletionTimestamp } = pod.metadata ?? {};
   const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
+  const write = (status: object) => {
+    return call("PATCH", `${path}/status`, { body: { metadata: { uid }, status }, type: "strategic-merge-patch" });
+  };
+  if (habits.broken.has(pod.spec?.nodeName ?? "")) {
+    if (isReady(pod)) await write({ conditions: conditionsOf(false) });
+    return;
+  }
   if (deletionTimestamp !== undefined) {
     // A kubelet's last word: the containers have ended. The pod that has its name next may be there already.
     const body = { gracePeriodSeconds: 0, preconditions: { uid } };
@@ -83,12 +96,16 @@ async function tend(pod: V1Pod, habits: Habits): Promise<void> {
     return;
   }
   if (pod.spec?.nodeName === undefined) {
+    if (!habits.hasRoom) return;
     const target = { apiVersion: "v1", kind: "Node", name: wantedNode(pod) };
     await call("POST", `${path}/binding`, { body: { metadata: { name }, target } });
   }
   const status = nextStatus(pod, habits);
-  if (status)
-    await call("PATCH", `${path}/status`, { body: { metadata: { uid }, status }, type: "strategic-merge-patch" });
+  if (status) await write(status);
+}
+
+function isReady({ status }: V1Pod): boolean {
+  return status?.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True") ?? false;
 }
 
 // The DaemonSet controller says by an affinity which node it means.
@@ -106,22 +123,28 @@ function nextStatus({ spec, status }: V1Pod, habits: Habits): object | undefined
   });
   if (before.length > 0 && isDone) return undefined;
 
-  const time = `${new Date().toISOString().slice(0, 19)}Z`;
   const containerStatuses = (spec?.containers ?? []).map((container) => {
     const running = before.find(({ name, started }) => name === container.name && started);
     // A container that has started keeps its image until its pod ends.
     if (running) return Object.assign({}, running, { ready: running.ready || canBeReady(running.imageID, habits) });
-    return startContainer(container, habits, time);
+    return startContainer(container, habits);
   });
-  const isReady = containerStatuses.every(({ ready }) => ready);
-  const conditions = ["ContainersReady", "Ready"].map((type) => {
-    return { type, status: isReady ? "True" : "False", lastTransitionTime: time };
-  });
+  const conditions = conditionsOf(containerStatuses.every(({ ready }) => ready));
   const isRunning = containerStatuses.every(({ started }) => started);
   return { phase: isRunning ? "Running" : "Pending", conditions, containerStatuses };
 }
 
-function startContainer({ name, image = "" }: V1Container, habits: Habits, time: string) {
+function conditionsOf(ready: boolean): object[] {
+  return ["ContainersReady", "Ready"].map((type) => {
+    return { type, status: ready ? "True" : "False", lastTransitionTime: thisSecond() };
+  });
+}
+
+function thisSecond(): string {
+  return `${new Date().toISOString().slice(0, 19)}Z`;
+}
+
+function startContainer({ name, image = "" }: V1Container, habits: Habits) {
   const digest = habits.isPulling ? habits.pull(image) : undefined;
   const known = { name, image, restartCount: 0 };
   if (!digest) {
@@ -130,7 +153,7 @@ function startContainer({ name, image = "" }: V1Container, habits: Habits, time:
   }
   const reported = habits.report(image, digest);
   const ready = canBeReady(reported.imageID, habits);
-  return { ...known, ...reported, started: true, ready, state: { running: { startedAt: time } } };
+  return { ...known, ...reported, started: true, ready, state: { running: { startedAt: thisSecond() } } };
 }
 
 function canBeReady(imageID: string, { bad, isMakingReady }: Habits): boolean {

@@ -35,6 +35,7 @@ export type Watch = (method: string, resource: string) => Promise<void> | void;
 
 export interface Shop {
   namespace: string;
+  /** Keeps what a tag pointed to, by its digest. */
   registry: StubRegistry;
   nodes: Nodes;
   /** The time that the API server tells figwasp. */
@@ -66,7 +67,7 @@ export async function openShop(t: TestContext, { role = "deploy/base/rbac.yaml" 
   await call("POST", "/api/v1/namespaces", { body: { metadata: { name: namespace } } });
   const inNamespace = (...argv: string[]) => kubectl("--namespace", namespace, ...argv);
   await inNamespace("apply", "--filename", role);
-  const registry = await serveRegistry(t);
+  const registry = keepAll(await serveRegistry(t));
   const nodes = playNodes(namespace, (image) => pulled(registry, image));
   t.after(() => closeShop(t, nodes, inNamespace));
   const kubeconfig = await kubeconfigOfAccount(t, namespace);
@@ -97,6 +98,15 @@ export async function openShop(t: TestContext, { role = "deploy/base/rbac.yaml" 
     },
   };
   return shop;
+}
+
+// A registry has what no tag points to any more until somebody deletes it.
+function keepAll(registry: StubRegistry): StubRegistry {
+  const put: StubRegistry["put"] = (tag, stored) => {
+    registry.manifests.set(sha256(stored.body), stored);
+    return registry.put(tag, stored);
+  };
+  return { ...registry, put };
 }
 
 /** The field manager of the template that `make` makes. */
@@ -137,6 +147,12 @@ export async function openOutdated(t: TestContext, options?: ShopOptions): Promi
   await shop.rollOut("deployment");
   shop.registry.put("latest", imageOf("new"));
   return shop;
+}
+
+/** Lets the controller of a Deployment give up after a second. Before the first rollout it might do so too early. */
+export async function makeImpatient(shop: Shop): Promise<void> {
+  await shop.kubectl("patch", "deployment/web", "--patch", '{"spec":{"progressDeadlineSeconds":1}}');
+  await shop.rollOut("deployment");
 }
 
 // Nodes belong to no namespace. A DaemonSet shall find two, and not those of other tests.
