@@ -41,7 +41,7 @@ import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { hasImage, type Image, isAlone, noneIfUnreadable, readConfigs, readImages } from "./lib/registry/images.ts";
 import { sharesImage, type Source, sourceOfOld, withPlatforms } from "./lib/registry/images.ts";
 import { type Digest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { imagesFor, isPreferred } from "./lib/registry/platforms.ts";
+import { imagesOn, isPreferred } from "./lib/registry/platforms.ts";
 import { isOtherRepository, isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
 import { parseReference, repositoryIn, tryParse } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
@@ -265,8 +265,9 @@ async function compare(
     const ran = await readImages(digest, old(repository)).catch(noneIfUnreadable);
     if (ran?.length === 0) return isImageId && !configs ? unknown : { kind: "unreadable" };
     const guess = ran && (await compareImages(images, ran, wasActedOn));
-    const isSure = !ran || guess?.kind === "equivalent" || images.length + ran.length === 2;
-    const platforms = isSure ? undefined : await platformsOf(digest);
+    const isPair = images.length === 1 && ran?.length === 1;
+    const isSure = isPair ? guess?.kind !== "incomparable" : guess?.kind === "equivalent";
+    const platforms = ran && !isSure ? await platformsOf(digest) : undefined;
     const meaning = ran && platforms ? await compareOn(platforms, { images, ran, wasActedOn }) : guess;
     if (isImageId && !configs && meaning?.kind !== "equivalent") return unknown;
     return meaning ?? { kind: isImageId ? "other" : "absent" };
@@ -282,13 +283,12 @@ async function compareOn(
   platforms: string[],
   { images, ran, wasActedOn }: { images: Image[]; ran: Image[]; wasActedOn: boolean },
 ): Promise<Meaning> {
-  const kept = platforms.filter((platform) => imagesFor(platform, images).length > 0);
-  const compared = kept.map((each) => compareImages(imagesFor(each, images), imagesFor(each, ran), wasActedOn));
-  const meanings = await Promise.all(compared);
-  const gravest = ["other", "partial", "incomparable", "equivalent"].find((kind) =>
-    meanings.some((each) => each.kind === kind),
-  );
-  return meanings.find(({ kind }) => kind === gravest) ?? { kind: "incomparable", reason: reasons.noCommonPlatform };
+  const to = await withPlatforms(images);
+  const pairs = platforms.map((each) => imagesOn(each, { to, from: ran })).filter(([taken]) => taken.length > 0);
+  const meanings = await Promise.all(pairs.map((pair) => compareImages(...pair, wasActedOn)));
+  const byGravity = ["other", "partial", "incomparable", "equivalent"];
+  const [gravest] = meanings.toSorted((a, b) => byGravity.indexOf(a.kind) - byGravity.indexOf(b.kind));
+  return gravest ?? { kind: "incomparable", reason: reasons.noCommonPlatform };
 }
 
 // Stops at the first platform whose image is another one. A manifest that stands alone does not tell its platform, and

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { type Lookup, lookUp, type Running } from "../figwasp.ts";
 import type { Digest } from "../lib/registry/manifest.ts";
-import { isPreferred } from "../lib/registry/platforms.ts";
+import { imagesFor, imagesOn, isPreferred } from "../lib/registry/platforms.ts";
 import { refusing } from "./support/doors.ts";
 import {
   digestOf,
@@ -72,6 +72,64 @@ describe("isPreferred()", () => {
   for (const [one = "", other = ""] of strangers) {
     it(`prefers neither of ${one} and ${other}`, () => {
       assert.deepEqual([isPreferred(one, other), isPreferred(other, one)], [false, false]);
+    });
+  }
+});
+
+const named = (name: string) => ({ platform: name });
+
+describe("imagesFor()", () => {
+  const [arm, amd] = ["linux/arm64", "linux/amd64"] as const;
+  const rows: [string, string, string[], string[]][] = [
+    ["its own", arm, [amd, arm], [arm]],
+    ["its own, not a worse one too", arm, [arm, "linux/arm/v7"], [arm]],
+    ["all variants of its own", amd, [amd, "linux/amd64/v3", arm], [amd, "linux/amd64/v3"]],
+    ["one that tells its variant", arm, [amd, "linux/arm64/v9"], ["linux/arm64/v9"]],
+    [
+      "all variants that a node of arm may be",
+      "linux/arm",
+      ["linux/arm/v6", "linux/arm/v7", arm],
+      ["linux/arm/v6", "linux/arm/v7"],
+    ],
+    ["arm/v7 on arm64, where there is nothing better", arm, [amd, "linux/arm/v7"], ["linux/arm/v7"]],
+    ["the best that it can run", arm, ["linux/arm/v6", "linux/arm/v7", amd], ["linux/arm/v7"]],
+    ["386 on amd64", amd, ["linux/386", arm], ["linux/386"]],
+    ["none of another architecture", arm, [amd, "linux/386"], []],
+    ["none that it is too old for", "linux/386", [amd], []],
+    ["none of another operating system", amd, ["windows/amd64"], []],
+    ["none whose name only begins like its own", "linux/arm", ["linux/arm64"], []],
+    ["one that does not tell its platform", arm, [""], [""]],
+  ];
+  for (const [what, node, platforms, taken] of rows) {
+    it(`takes on ${node} ${what}`, () => {
+      const images = platforms.map(named);
+      assert.deepEqual(
+        imagesFor(node, images).map((image) => image.platform),
+        taken,
+      );
+    });
+  }
+});
+
+describe("imagesOn()", () => {
+  const arm = "linux/arm64";
+  const rows: [string, string[], string[], [string[], string[]]][] = [
+    ["compares a lower variant than what it runs", [arm], ["linux/arm64/v9"], [[arm], [arm]]],
+    ["does not take a higher variant for one that it can run", ["linux/arm64/v9"], [arm], [["linux/arm64/v9"], [arm]]],
+    ["compares what it would take with what it runs", [arm, "linux/arm/v7"], ["linux/arm/v7"], [[arm], [arm]]],
+    ["takes what stands alone for what it runs", [arm, "linux/amd64"], [""], [[arm], [arm]]],
+    ["does not guess what the tag's lone image is for", [""], [arm], [[""], [arm]]],
+    ["leaves variants as they are called", [arm, "linux/arm64/v9"], [arm], [[arm, "linux/arm64/v9"], [arm]]],
+    ["has nothing where the tag has nothing for it", ["linux/amd64"], [arm, "linux/amd64"], [[], [arm]]],
+  ];
+  for (const [what, to, from, expected] of rows) {
+    it(what, () => {
+      const [of, off] = [to, from].map((side) => side.map(named));
+      const pair = imagesOn(arm, { to: of ?? [], from: off ?? [] });
+      assert.deepEqual(
+        pair.map((side) => side.map((image) => image.platform)),
+        expected,
+      );
     });
   }
 });
