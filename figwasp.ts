@@ -41,12 +41,12 @@ import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { hasImage, type Image, isAlone, noneIfUnreadable, readConfigs, readImages } from "./lib/registry/images.ts";
 import { sharesImage, type Source, sourceOfOld, withPlatforms } from "./lib/registry/images.ts";
 import { type Digest, UnreadableManifest } from "./lib/registry/manifest.ts";
-import { imagesFor, isPreferred } from "./lib/registry/platforms.ts";
+import { findTaken, imagesOn } from "./lib/registry/platforms.ts";
 import { isOtherRepository, isSameImage, isShortName, nameOf as repositoryOf } from "./lib/registry/reference.ts";
 import { parseReference, repositoryIn, tryParse } from "./lib/registry/reference.ts";
 import { type Registry, describeMissingCredential } from "./lib/registry/registry.ts";
 import { messageOf, quote, toTime } from "./lib/text.ts";
-import { describeSubject, failedFinding } from "./lib/verdicts.ts";
+import { describeSubject, failedFinding, joinOutdated } from "./lib/verdicts.ts";
 import type { ContainerFinding, ContainerVerdict, Finding, NoteEntry } from "./lib/verdicts.ts";
 import type { OutdatedContainer, ToRestart, WorkloadVerdict } from "./lib/verdicts.ts";
 
@@ -95,7 +95,11 @@ export function currentPods(workload: Workload, owned: OwnedObjects): Pod[] {
 /** The pods that count. Pods that are terminating do not, nor do pods that have ended; Evicted pods are Failed ones,
  *  and stay listed with the image that they ran (kubernetes/kubernetes#91672). */
 export function countingPods(pods: Pod[]): Pod[] {
-  return pods.filter(({ isTerminating, phase }) => !isTerminating && phase !== "Succeeded" && phase !== "Failed");
+  return withoutEnded(pods).filter(({ isTerminating }) => !isTerminating);
+}
+
+function withoutEnded(pods: Pod[]): Pod[] {
+  return pods.filter(({ phase }) => phase !== "Succeeded" && phase !== "Failed");
 }
 
 /** The digest that a container runs, or why its status does not tell. An image ID is the digest of the image's config;
@@ -193,7 +197,7 @@ export type Lookup =
  *  - failed: the registry did not answer about it. */
 export type Meaning =
   | { kind: "same" | "equivalent" | "partial" | "other" | "unreadable" | "absent" }
-  | { kind: "incomparable"; reason?: string }
+  | { kind: "incomparable"; reason: string }
   | { kind: "failed"; error: Error };
 
 /** Resolves the tag of an image, and compares the running digests with it. `restartedFor` is the digest that figwasp
@@ -265,8 +269,9 @@ async function compare(
     const ran = await readImages(digest, old(repository)).catch(noneIfUnreadable);
     if (ran?.length === 0) return isImageId && !configs ? unknown : { kind: "unreadable" };
     const guess = ran && (await compareImages(images, ran, wasActedOn));
-    const isSure = !ran || guess?.kind === "equivalent" || images.length + ran.length === 2;
-    const platforms = isSure ? undefined : await platformsOf(digest);
+    const isPair = images.length === 1 && ran?.length === 1;
+    const isSure = isPair ? guess?.kind !== "incomparable" : guess?.kind === "equivalent";
+    const platforms = ran && !isSure ? await platformsOf(digest) : undefined;
     const meaning = ran && platforms ? await compareOn(platforms, { images, ran, wasActedOn }) : guess;
     if (isImageId && !configs && meaning?.kind !== "equivalent") return unknown;
     return meaning ?? { kind: isImageId ? "other" : "absent" };
@@ -282,13 +287,12 @@ async function compareOn(
   platforms: string[],
   { images, ran, wasActedOn }: { images: Image[]; ran: Image[]; wasActedOn: boolean },
 ): Promise<Meaning> {
-  const kept = platforms.filter((platform) => imagesFor(platform, images).length > 0);
-  const compared = kept.map((each) => compareImages(imagesFor(each, images), imagesFor(each, ran), wasActedOn));
-  const meanings = await Promise.all(compared);
-  const gravest = ["other", "partial", "incomparable", "equivalent"].find((kind) =>
-    meanings.some((each) => each.kind === kind),
-  );
-  return meanings.find(({ kind }) => kind === gravest) ?? { kind: "incomparable", reason: reasons.noCommonPlatform };
+  const to = await withPlatforms(images);
+  const pairs = platforms.map((each) => imagesOn(each, { to, from: ran })).filter(([taken]) => taken.length > 0);
+  const meanings = await Promise.all(pairs.map((pair) => compareImages(...pair, wasActedOn)));
+  const byGravity = ["other", "partial", "incomparable", "equivalent"];
+  const [gravest] = meanings.toSorted((a, b) => byGravity.indexOf(a.kind) - byGravity.indexOf(b.kind));
+  return gravest ?? { kind: "incomparable", reason: reasons.noCommonPlatform };
 }
 
 // Stops at the first platform whose image is another one. A manifest that stands alone does not tell its platform, and
@@ -305,10 +309,8 @@ async function compareImages(images: Image[], ran: Image[], wasActedOn: boolean)
     else return { kind: (await sharesImage(images, ran, wasActedOn)) ? "partial" : "other" };
   }
   if (!isShared) return { kind: "incomparable", reason: reasons.noCommonPlatform };
-  const added = to.filter(({ platform }) => !from.some((image) => image.platform === platform));
-  const preferred = added.find((each) => from.some((image) => isPreferred(each.platform, image.platform)));
-  if (preferred) return { kind: "incomparable", reason: reasons.describeGained(preferred.platform) };
-  return { kind: "equivalent" };
+  const taken = findTaken(to, from);
+  return taken ? { kind: "incomparable", reason: reasons.describeGained(taken.platform) } : { kind: "equivalent" };
 }
 
 // --- The judge ---
@@ -397,7 +399,7 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   if (lookup?.kind === "unknown") return unknown(lookup.reason);
   if (!lookup || !meaning) return unknown("the registry was not asked");
   if (meaning.kind === "failed") return meaning;
-  if (meaning.kind === "incomparable") return unknown(meaning.reason ?? "its image ID cannot be compared");
+  if (meaning.kind === "incomparable") return unknown(meaning.reason);
   const isEquivalent = meaning.kind === "equivalent";
   if (meaning.kind === "same" || isEquivalent) return { kind: "current", resolved: lookup.digest, isEquivalent };
   const { digest } = running;
@@ -410,21 +412,14 @@ function judgeRunning({ pod, running }: ContainerInPod, asked: Asked, lookup: Lo
   return { kind: "outdated", image, running: digest, resolved: lookup.digest, pods: [pod], ...flags };
 }
 
-// The first is the one to name: a digest that shares no image with the tag is surely outdated.
-function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): OutdatedContainer {
-  const others = new Set(all.map(({ running }) => running).filter((running) => running !== first.running));
-  const unclear = [...new Set(all.flatMap((each) => each.unclear))];
-  const pods = all.flatMap((each) => each.pods);
-  return { ...first, ...(others.size > 0 && { alsoRunning: [...others] }), pods, unclear };
-}
-
 /** The verdict of a workload that follows from the object alone (rules 1 to 3 of judgeWorkload); undefined if its pods
  *  decide. */
 export function judgeWithoutPods(workload: Workload): WorkloadVerdict | undefined {
-  const { kind, isDeleted, isPaused, isOnDelete, isObserved, replicas, partition } = workload;
+  const { kind, isDeleted, isPaused, isOnDelete, isObserved, obstacle, replicas, partition } = workload;
   if (isDeleted) return skipped("being deleted");
   if (isPaused) return skipped("paused: kubectl rollout resume lets it roll again");
   if (isOnDelete) return skipped("its update strategy is OnDelete: delete its pods, or set RollingUpdate");
+  if (!isObserved && obstacle !== undefined) return { kind: "failed", error: new Error(obstacle) };
   if (!isObserved) return { kind: "waiting", reason: "the controller has not seen the newest template yet" };
   if (replicas === 0 && kind === "daemonset") return skipped("no node wants a pod of it");
   if (replicas === 0) return skipped("scaled to zero: there is nothing to compare");
@@ -477,10 +472,9 @@ export interface WorkloadFacts {
  *  11. current [0]: a container is current, and the others are skipped; reported as "nothing to do";
  *  12. skipped [0]: all containers are skipped. */
 export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
-  const hasStarted = facts.pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
-  const hanging = facts.obstacle ?? reasons.describeBlocker(blockerOf(facts));
-  if (!hasStarted && hanging !== undefined) return { kind: "failed", error: new Error(hanging) };
-  if (!hasStarted) return { kind: "waiting", reason: "no pod of the current revision has started" };
+  const hanging = hasStarted(facts.pods) ? undefined : (facts.obstacle ?? reasons.describeBlocker(blockerOf(facts)));
+  if (hanging !== undefined) return { kind: "failed", error: new Error(hanging) };
+  if (!hasStarted(facts.pods)) return { kind: "waiting", reason: "no pod of the current revision has started" };
 
   const all = Array.from(facts.containers, ([name, verdict]) => ({ name, ...verdict }));
   const outdated = all.filter((container) => container.kind === "outdated");
@@ -512,8 +506,13 @@ export function judgeWorkload(facts: WorkloadFacts): WorkloadVerdict {
   return skipped("no container whose image a restart could change");
 }
 
+function hasStarted(pods: Pod[]): boolean {
+  return pods.some((pod) => pod.containers.some(({ imageID }) => imageID !== ""));
+}
+
 // A StatefulSet or DaemonSet does not replace a pod while another one is not ready (kubernetes/kubernetes#67250).
-function blockerOf({ olderPods = [], now }: WorkloadFacts): Pod | undefined {
+function blockerOf({ pods, olderPods = [], now }: WorkloadFacts): Pod | undefined {
+  if (pods.length > 0) return undefined; // it is under way
   return olderPods.find(({ unreadySinceMs = Infinity }) => now.getTime() - unreadySinceMs >= 10 * minuteMs);
 }
 
@@ -565,14 +564,13 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   const note = lost ?? template.note;
   const entry = note && entryAbout(container, note);
   if (!note || !entry) return { kind: "nothing", entry };
-  const { at } = note;
   if (newest && before && lost && hasGoneBack(newest, before, template)) {
     const isTagBack = entry.try === 1 && wasPulledSince(container, before, facts.pods);
-    return isTagBack ? { kind: "nothing", entry } : { kind: "taken back", entry, at, revision: before.number };
+    return isTagBack ? { kind: "nothing", entry } : { kind: "taken back", entry, at: note.at, revision: before.number };
   }
   const digests = digestsOf(container);
   const isThisVeryRestart =
-    !isRestartedSince(at, facts) && (lost !== undefined || hasMadeTheNewest(note, entry.try, revisions));
+    !isRestartedSince(note.at, facts) && (lost !== undefined || hasMadeTheNewest(note, entry.try, revisions));
   const hasNotHelped = note.isOlderForm || digests.every((digest) => entry.ran.includes(digest));
   if (!isThisVeryRestart || !hasNotHelped) return { kind: "nothing", entry };
   const isUnclear =
@@ -580,7 +578,7 @@ export function recall(container: NamedOutdated, facts: WorkloadFacts): Memory {
   if (isUnclear) return { kind: "unclear", entry };
   const growingMs = note.isOlderForm ? Infinity : Math.min(hourMs * 2 ** (entry.try - 1), 24 * hourMs);
   const pauseMs = facts.retryIntervalMs ?? growingMs;
-  return { kind: "stuck", entry, at, nextTryMs: Date.parse(at) + pauseMs };
+  return { kind: "stuck", entry, at: note.at, nextTryMs: Date.parse(note.at) + pauseMs };
 }
 
 function digestsOf({ running, alsoRunning = [] }: OutdatedContainer): Digest[] {
@@ -781,7 +779,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
   const revisions = isOutdated ? await cluster.readRevisions(workload) : [];
   const verdict = judgeWorkload({
     pods,
-    olderPods: countingPods(owned.podsByOwner.get(workload.uid) ?? []).filter((pod) => !current.includes(pod)),
+    olderPods: withoutEnded(owned.podsByOwner.get(workload.uid) ?? []).filter((pod) => !current.includes(pod)),
     obstacle: workload.obstacle,
     containers: new Map(containers.map((container) => [container.name, container.verdict])),
     now: run.now(),
@@ -790,7 +788,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
     managers: workload.templateManagers.filter(({ name }) => name !== config.fieldManager),
     revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
   });
-  return { subject, verdict, containers: verdict.kind === "waiting" ? [] : containers, pullSecrets, ...history };
+  return { subject, verdict, containers: hasStarted(pods) ? containers : [], pullSecrets, ...history };
 }
 
 const notAsked: WorkloadVerdict = { kind: "unknown", reason: "no registry was asked" };

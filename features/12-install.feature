@@ -30,6 +30,11 @@ Feature: Install figwasp, and put it in the place of figwasp v1
       When figwasp is installed by the guide's "Without any right on Secrets"
       Then no rule of its rights is about Secrets, and a docker config is mounted
 
+    Scenario: With the platforms of the nodes
+      When figwasp is installed by the guide's "The platforms of the nodes"
+      Then a ClusterRole and its binding let it get nodes, and no more
+      And all that was installed carries the recommended labels, with the version of its image
+
   Rule: It needs no right on Secrets
 
     Background:

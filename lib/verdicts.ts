@@ -132,3 +132,12 @@ export function failedFinding(subject: Subject, verb: string, cause: unknown): F
   const error = new Error(`Cannot ${verb} ${describeSubject(subject)}: ${messageOf(cause)}`, { cause });
   return { subject, verdict: { kind: "failed", error }, containers: [] };
 }
+
+/** One verdict for all pods. The first is the one to name: a digest that shares no image with the tag is surely
+ *  outdated. */
+export function joinOutdated(first: OutdatedContainer, all: OutdatedContainer[]): OutdatedContainer {
+  const others = new Set(all.map(({ running }) => running).filter((running) => running !== first.running));
+  const unclear = [...new Set(all.flatMap((each) => each.unclear))];
+  const pods = all.flatMap((each) => each.pods);
+  return { ...first, ...(others.size > 0 && { alsoRunning: [...others] }), pods, unclear };
+}

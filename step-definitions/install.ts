@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { type DataTable, Given, Then, When } from "@cucumber/cucumber";
-import type { KubernetesObject, V1CronJob, V1PolicyRule, V1Role } from "@kubernetes/client-node";
+import type { KubernetesObject, V1ClusterRoleBinding, V1CronJob, V1PolicyRule, V1Role } from "@kubernetes/client-node";
 import { YAML } from "zx";
 import { RELEASE } from "../lib/version.ts";
 import { root, temporaryFolder } from "./support/environment.ts";
@@ -88,6 +88,17 @@ Then("no rule of its rights is about Secrets, and a docker config is mounted", f
   const [{ spec } = {}] = cronJobsOf(this);
   const { volumes } = spec?.jobTemplate.spec?.template.spec ?? {};
   assert.deepEqual(volumes, [{ name: "docker-config", secret: { secretName: "figwasp-docker-config" } }]);
+});
+
+Then("a ClusterRole and its binding let it get nodes, and no more", function (this: FigwaspWorld) {
+  const clusterRoles = this.installed.filter(({ kind }) => kind === "ClusterRole");
+  assert.deepEqual(rightsOf(clusterRoles), ["get nodes"]);
+  const bindings = this.installed.filter(({ kind }) => kind === "ClusterRoleBinding") as V1ClusterRoleBinding[];
+  const account = { kind: "ServiceAccount", name: "figwasp", namespace: "shop" };
+  assert.deepEqual(
+    bindings.map(({ roleRef, subjects }) => [roleRef.name, subjects]),
+    [["figwasp-nodes", [account]]],
+  );
 });
 
 /** The rights that the Role or ClusterRole among the objects grants, such as `list pods`. */

@@ -325,9 +325,15 @@ describe("Cluster.getWorkload()", () => {
     const obstacleOf = async (status: object) => (await read(t, "deployment", { status })).obstacle;
     const all = await obstacleOf({ observedGeneration: 3, conditions });
     assert.equal(all, "it has exceeded its progress deadline; pods are forbidden: exceeded quota");
+    const moving = { type: "Progressing", status: "True", reason: "ReplicaSetUpdated" };
+    const slow = [moving, ...conditions.slice(1)];
+    assert.equal(await obstacleOf({ observedGeneration: 3, conditions: slow, updatedReplicas: 1 }), undefined);
+    const none = await obstacleOf({ observedGeneration: 3, conditions: slow, updatedReplicas: 0 });
+    assert.equal(none, "pods are forbidden: exceeded quota");
     const created = { type: "Progressing", status: "False", reason: "ReplicaSetCreateError", message: "no ReplicaSet" };
     assert.equal(await obstacleOf({ observedGeneration: 3, conditions: [created] }), "no ReplicaSet");
     assert.equal(await obstacleOf({ observedGeneration: 2, conditions }), undefined);
+    assert.equal(await obstacleOf({ observedGeneration: 2, conditions: [created] }), "no ReplicaSet");
     const over = [{ type: "ReplicaFailure", status: "False", message: "over" }];
     assert.equal(await obstacleOf({ observedGeneration: 3, conditions: over }), undefined);
   });
@@ -794,5 +800,41 @@ describe("Cluster.annotateTemplate()", () => {
     }
     await serveApi(t, { [`PATCH ${path}`]: denied, [`GET ${path}`]: object("7"), [`PUT ${path}`]: { code: 500 } });
     await assert.rejects(annotate(), { status: 500 });
+  });
+});
+
+describe("Cluster.getNodePlatform()", () => {
+  const path = (name: string) => `GET /api/v1/nodes/${name}`;
+  const arm = { status: { nodeInfo: { operatingSystem: "linux", architecture: "arm64" } } };
+
+  it("asks for each node once, also if several ask at once", async (t) => {
+    const stub = await serveApi(t, { [path("n1")]: arm, [path("n2")]: arm });
+    const cluster = await connect();
+    const names = ["n1", "n1", "n2", "n1"];
+    const platforms = await Promise.all(names.map((name) => cluster.getNodePlatform(name)));
+    assert.deepEqual([...platforms, await cluster.getNodePlatform("n2")], Array(5).fill("linux/arm64"));
+    assert.deepEqual(stub.lines(), [path("n1"), path("n2")]);
+  });
+
+  it("asks for nothing more after it was refused, also if several wait", async (t) => {
+    const stub = await serveApi(t, { [path("n1")]: { code: 403 }, [path("n2")]: arm, [path("n3")]: arm });
+    const cluster = await connect();
+    const platforms = await Promise.all(["n1", "n2", "n3"].map((name) => cluster.getNodePlatform(name)));
+    assert.deepEqual([...platforms, await cluster.getNodePlatform("n2")], Array(4).fill(undefined));
+    assert.deepEqual(stub.lines(), [path("n1")]);
+  });
+
+  it("does not know one that is gone, has no name or does not tell, and goes on asking", async (t) => {
+    const stub = await serveApi(t, { [path("silent")]: { status: {} }, [path("n1")]: arm });
+    const cluster = await connect();
+    for (const name of ["gone", "", "silent"]) assert.equal(await cluster.getNodePlatform(name), undefined, name);
+    assert.equal(await cluster.getNodePlatform("n1"), "linux/arm64");
+    assert.deepEqual(stub.lines(), ["gone", "silent", "n1"].map(path));
+  });
+
+  it("throws what else the API server answers", async (t) => {
+    await serveApi(t, { [path("n1")]: { code: 500, message: "no" } });
+    const cluster = await connect();
+    await assert.rejects(cluster.getNodePlatform("n1"), (error) => error instanceof HttpError && error.status === 500);
   });
 });

@@ -26,7 +26,9 @@ const resolved = (told: Record<string, Meaning["kind"]> = {}): Lookup => {
   const meanings = new Map<Digest, Meaning>();
   const words: Record<string, Meaning["kind"]> = { new: "same", old: "other", older: "other", ...told };
   for (const [word, kind] of Object.entries(words)) {
-    meanings.set(digestOf(word), kind === "failed" ? { kind, error: new Error("no answer") } : { kind });
+    const reason = "its image ID cannot be compared";
+    if (kind === "failed") meanings.set(digestOf(word), { kind, error: new Error("no answer") });
+    else meanings.set(digestOf(word), kind === "incomparable" ? { kind, reason } : { kind });
   }
   return { kind: "resolved", digest: digestOf("new"), meanings, credential: undefined };
 };
@@ -384,6 +386,13 @@ describe("judgeWorkload()", () => {
       const what =
         "pod web-1 of an older template has not been ready since 2026-11-21T11:50:00Z and holds the rollout up";
       assert.equal(verdict.error.message, `${what}: mend or delete it`);
+    });
+
+    it("looks at the node of one that does not end", () => {
+      const [pod = assert.fail()] = older(tenMinutesMs);
+      const verdict = judge({ app: unknown }, [], { olderPods: [{ ...pod, isTerminating: true }] });
+      assert(verdict.kind === "failed");
+      assert.match(verdict.error.message, /and holds the rollout up: it does not end, look at its node$/);
     });
 
     it("waits for it until then, and says nothing of it once a newer pod has started", () => {
@@ -769,6 +778,7 @@ describe("judgeWithoutPods()", () => {
     ["one whose partition keeps some", { kind: "statefulset", partition: 1 }, undefined],
     ["a paused one that nobody has seen", { isPaused: true, isObserved: false }, "skipped", /resume/],
     ["one whose controller has not seen the template", { isObserved: false }, "waiting", /has not seen/],
+    ["one whose controller can make no ReplicaSet", { isObserved: false, obstacle: "exceeded quota" }, "failed"],
   ];
   for (const [what, changes, kind, reason = /(?:)/] of rows) {
     it(`finds ${kind ?? "nothing"} for ${what}`, () => {

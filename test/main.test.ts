@@ -12,6 +12,7 @@ import type { Cluster } from "../lib/kubernetes/cluster.ts";
 import type { WorkloadEvent } from "../lib/kubernetes/events.ts";
 import type { Kind, Pod, Revision, Secret, Workload } from "../lib/kubernetes/objects.ts";
 import { kubeconfigFor, serveApi } from "./support/api.ts";
+import type { Digest } from "../lib/registry/manifest.ts";
 import type { NoteEntry } from "../lib/verdicts.ts";
 import { aContainer, aPod, aWorkload, owning } from "./support/cluster.ts";
 import { behind, digest, giving, holding, refusing, routes } from "./support/doors.ts";
@@ -44,7 +45,7 @@ interface Scene {
   /** The newest first. */
   revisions?: Revision[];
   /** The platforms of nodes, by name, as far as figwasp may know them. */
-  nodes?: Record<string, string>;
+  nodes?: Record<string, string | HttpError>;
   /** The workload after the PATCH. */
   after?: Partial<Workload>;
   /** Further workloads in the cluster, which a selector finds. */
@@ -82,6 +83,8 @@ interface Outcome {
   /** How many PATCHes with dryRun=All. */
   dryPatches: number;
   lists: string[];
+  /** The nodes that were asked about. */
+  nodesAsked: string[];
   /** Names of the workloads whose pods were read. */
   podReads: string[];
   /** The Secrets that were read, as `namespace/name`. */
@@ -124,6 +127,7 @@ async function run({
     patches: [],
     dryPatches: 0,
     lists: [],
+    nodesAsked: [],
     podReads: [],
     secrets: [],
     events: [],
@@ -163,7 +167,12 @@ async function run({
       onEvent();
     },
     readRevisions: async () => revisions,
-    getNodePlatform: async (name) => nodes[name],
+    getNodePlatform: async (name) => {
+      outcome.nodesAsked.push(name);
+      const found = nodes[name];
+      if (found instanceof HttpError) throw found;
+      return found;
+    },
     annotateTemplate: async ({ kind, namespace, name }, annotations, { isDryRun }) => {
       if (isDryRun) {
         outcome.dryPatches += 1;
@@ -474,8 +483,189 @@ describe("main()", () => {
     });
   });
 
+  describe("where the platforms of nodes may be known", () => {
+    const [amd, arm, v7] = ["linux/amd64", "linux/arm64", "linux/arm/v7"] as const;
+
+    /** `{ "linux/amd64": "word" }`, or the word of an image that stands alone. */
+    function imageFor(stub: StubRegistry, what: Record<string, string> | string) {
+      if (typeof what === "string") return imageOf(what);
+      const children = Object.entries(what).map(([name, word]): [Digest, object] => {
+        const [os, architecture, variant] = name.split("/");
+        return [stub.put(`image ${word}`, imageOf(word)), { os, architecture, ...(variant && { variant }) }];
+      });
+      return indexOf(...children);
+    }
+
+    const nodes = { a1: amd, a2: amd, r1: arm, r2: arm };
+    const both = { [amd]: "a", [arm]: "b" };
+    type Images = Record<string, string> | string;
+    const rows: {
+      what: string;
+      was?: Images;
+      is: Images;
+      on: string[];
+      asked?: string[];
+      end: RegExp;
+      without?: RegExp;
+    }[] = [
+      { what: "nothing differs", is: both, on: ["a1"], asked: [], end: /current/ },
+      { what: "a platform of no node was lost", is: { [amd]: "a" }, on: ["a1"], asked: [], end: /current/ },
+      { what: "the platform of the node was lost", is: { [amd]: "a" }, on: ["r1"], asked: [], end: /current/ },
+      {
+        what: "one image that stands alone became another one",
+        was: "x",
+        is: "y",
+        on: ["a1"],
+        asked: [],
+        end: /restarted/,
+      },
+      {
+        what: "an index of one image has another one",
+        was: { [amd]: "a" },
+        is: { [amd]: "new" },
+        on: ["a1"],
+        asked: [],
+        end: /restarted/,
+      },
+      {
+        what: "another platform's changed",
+        is: { [amd]: "a", [arm]: "new" },
+        on: ["a1", "a2"],
+        end: /current/,
+        without: /restarted/,
+      },
+      {
+        what: "the node's own changed",
+        is: { [amd]: "a", [arm]: "new" },
+        on: ["r1"],
+        end: /restarted/,
+        without: /restarted/,
+      },
+      {
+        what: "one changed, and there are nodes of both",
+        is: { [amd]: "a", [arm]: "new" },
+        on: ["a1", "r1"],
+        end: /restarted/,
+      },
+      {
+        what: "another platform's changed, and a node is not known",
+        is: { [amd]: "a", [arm]: "new" },
+        on: ["a1", "gone"],
+        end: /restarted/,
+      },
+      {
+        what: "the node's was lost, and another one changed",
+        is: { [amd]: "new" },
+        on: ["r1"],
+        end: /unknown/,
+        without: /restarted/,
+      },
+      {
+        what: "a preferred one was gained",
+        was: { [v7]: "a" },
+        is: { [v7]: "a", [arm]: "b" },
+        on: ["r1"],
+        end: /restarted/,
+        without: /unknown/,
+      },
+      {
+        what: "one was gained that this node cannot run",
+        was: { [v7]: "a" },
+        is: { [v7]: "a", [arm]: "b" },
+        on: ["old"],
+        end: /current/,
+        without: /unknown/,
+      },
+      {
+        what: "the only one was replaced by a preferred one",
+        was: { [v7]: "a" },
+        is: { [arm]: "b" },
+        on: ["r1"],
+        end: /restarted/,
+        without: /unknown/,
+      },
+      {
+        what: "the only one was replaced by a higher variant",
+        was: { [amd]: "a" },
+        is: { "linux/amd64/v3": "b" },
+        on: ["a1"],
+        end: /unknown/,
+      },
+      {
+        what: "the only one was replaced by a lower variant",
+        was: { "linux/amd64/v3": "a" },
+        is: { [amd]: "b" },
+        on: ["a1"],
+        end: /restarted/,
+        without: /unknown/,
+      },
+      {
+        what: "a higher variant was gained, which is not known of a node",
+        was: { [amd]: "a" },
+        is: { [amd]: "a", "linux/amd64/v3": "b" },
+        on: ["a1"],
+        end: /unknown/,
+      },
+      {
+        what: "an image that stood alone became an index with it",
+        was: "b",
+        is: both,
+        on: ["r1"],
+        asked: [],
+        end: /current/,
+      },
+      {
+        what: "an image that stood alone became an index without it",
+        was: "x",
+        is: both,
+        on: ["r1"],
+        end: /restarted/,
+        without: /unknown/,
+      },
+      { what: "an index became one image that does not tell its platform", is: "x", on: ["r1"], end: /unknown/ },
+    ];
+
+    async function look(t: TestContext, { was = both, is, on }: (typeof rows)[number], known: Scene["nodes"] = {}) {
+      const stub = await serveRegistry(t);
+      const imageID = `x/app@${stub.put("was", imageFor(stub, was))}`;
+      stub.put("latest", imageFor(stub, is));
+      const pods = on.map((node) => aPod(`on-${node}`, "", { node, containers: [aContainer({ imageID })] }));
+      return run({ workload: { containers: [{ name: "app", image: stub.image("latest") }] }, pods, nodes: known });
+    }
+
+    for (const row of rows) {
+      const { what, on, asked = on, end, without = end } = row;
+      it(`ends with ${end.source} where ${what}, and asks ${asked.length === 0 ? "no node" : "each node"}`, async (t) => {
+        const { lines, nodesAsked, code } = await look(t, row, { ...nodes, old: "linux/arm" });
+        assert.match(lines.at(-1) ?? "", end, lines.join("\n"));
+        assert.deepEqual([nodesAsked, code], [asked, 0]);
+        const blind = await look(t, row);
+        assert.match(blind.lines.at(-1) ?? "", without, blind.lines.join("\n"));
+      });
+    }
+
+    it("fails where the API server does not answer about a node, restarts nothing, and accuses no registry", async (t) => {
+      const row = { what: "", is: { [amd]: "a", [arm]: "new" }, on: ["a1"], end: /failed/ };
+      const error = new HttpError(429, "GET /api/v1/nodes/a1 returned 429: busy");
+      const { lines, code, patches } = await look(t, row, { a1: error });
+      assert.deepEqual([code, patches], [1, []]);
+      assert.match(lines[0] ?? "", /failed, .*Cannot know the platform of node a1: GET .* returned 429: busy$/);
+      assert.equal((await look(t, { ...row, is: { [amd]: "a" } }, { a1: error })).code, 0, "it could not matter");
+    });
+  });
+
   describe("doctor", () => {
     const argv = ["doctor"];
+
+    it("finds whether the platforms of nodes are known, which need not be", async (t) => {
+      const { workload } = await aRegistry(t, "v1");
+      const scene = { workload, pods: [podOf("v1")], argv };
+      assert((await run(scene)).lines.includes("  ok  get nodes"));
+      const { code, lines } = await run({ ...scene, denied: ["get nodes"] });
+      assert.equal(code, 0);
+      assert(lines.includes("  --  get nodes: not granted, so that every platform of an index counts"));
+      assert.equal(lines.at(-1), "All is well: there is nothing to do");
+    });
 
     it("finds all well, and changes nothing", async (t) => {
       const { stub, workload } = await aRegistry(t, "v2");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import { type Lookup, lookUp, type Running } from "../figwasp.ts";
 import type { Digest } from "../lib/registry/manifest.ts";
-import { isPreferred } from "../lib/registry/platforms.ts";
+import { imagesFor, imagesOn, isPreferred } from "../lib/registry/platforms.ts";
 import { refusing } from "./support/doors.ts";
 import {
   digestOf,
@@ -20,6 +20,7 @@ import { serve } from "./support/serve.ts";
 /** `linux/arm/v7` → what an index says of it. */
 function platform(name: string): object {
   const [os, architecture, variant] = name.split("/");
+  if (os === "windows") return { os, architecture, "os.version": `10.0.${variant}.1234` };
   return { os, architecture, ...(variant !== undefined && { variant }) };
 }
 
@@ -76,6 +77,64 @@ describe("isPreferred()", () => {
   }
 });
 
+const named = (name: string) => ({ platform: name });
+
+describe("imagesFor()", () => {
+  const [arm, amd] = ["linux/arm64", "linux/amd64"] as const;
+  const rows: [string, string, string[], string[]][] = [
+    ["its own", arm, [amd, arm], [arm]],
+    ["its own, not a worse one too", arm, [arm, "linux/arm/v7"], [arm]],
+    ["all variants of its own", amd, [amd, "linux/amd64/v3", arm], [amd, "linux/amd64/v3"]],
+    ["one that tells its variant", arm, [amd, "linux/arm64/v9"], ["linux/arm64/v9"]],
+    [
+      "all variants that a node of arm may be",
+      "linux/arm",
+      ["linux/arm/v6", "linux/arm/v7", arm],
+      ["linux/arm/v6", "linux/arm/v7"],
+    ],
+    ["arm/v7 on arm64, where there is nothing better", arm, [amd, "linux/arm/v7"], ["linux/arm/v7"]],
+    ["the best that it can run", arm, ["linux/arm/v6", "linux/arm/v7", amd], ["linux/arm/v7"]],
+    ["386 on amd64", amd, ["linux/386", arm], ["linux/386"]],
+    ["none of another architecture", arm, [amd, "linux/386"], []],
+    ["none that it is too old for", "linux/386", [amd], []],
+    ["none of another operating system", amd, ["windows/amd64"], []],
+    ["none whose name only begins like its own", "linux/arm", ["linux/arm64"], []],
+    ["one that does not tell its platform", arm, [""], [""]],
+  ];
+  for (const [what, node, platforms, taken] of rows) {
+    it(`takes on ${node} ${what}`, () => {
+      const images = platforms.map(named);
+      assert.deepEqual(
+        imagesFor(node, images).map((image) => image.platform),
+        taken,
+      );
+    });
+  }
+});
+
+describe("imagesOn()", () => {
+  const arm = "linux/arm64";
+  const rows: [string, string[], string[], [string[], string[]]][] = [
+    ["compares a lower variant than what it runs", [arm], ["linux/arm64/v9"], [[arm], [arm]]],
+    ["does not take a higher variant for one that it can run", ["linux/arm64/v9"], [arm], [["linux/arm64/v9"], [arm]]],
+    ["compares what it would take with what it runs", [arm, "linux/arm/v7"], ["linux/arm/v7"], [[arm], [arm]]],
+    ["takes what stands alone for what it runs", [arm, "linux/amd64"], [""], [[arm], [arm]]],
+    ["does not guess what the tag's lone image is for", [""], [arm], [[""], [arm]]],
+    ["leaves variants as they are called", [arm, "linux/arm64/v9"], [arm], [[arm, "linux/arm64/v9"], [arm]]],
+    ["has nothing where the tag has nothing for it", ["linux/amd64"], [arm, "linux/amd64"], [[], [arm]]],
+  ];
+  for (const [what, to, from, expected] of rows) {
+    it(what, () => {
+      const [of, off] = [to, from].map((side) => side.map(named));
+      const pair = imagesOn(arm, { to: of ?? [], from: off ?? [] });
+      assert.deepEqual(
+        pair.map((side) => side.map((image) => image.platform)),
+        expected,
+      );
+    });
+  }
+});
+
 describe("lookUp(), platform by platform", () => {
   const [amd, arm, v7, i386] = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386"] as const;
   const rows: [string, Record<string, string>, Record<string, string>, string, RegExp?][] = [
@@ -89,7 +148,7 @@ describe("lookUp(), platform by platform", () => {
       { [v7]: "a" },
       { [v7]: "a", [arm]: "b" },
       "incomparable",
-      /gained an image for linux\/arm64/,
+      /an image for linux\/arm64/,
     ],
     ["amd64 was gained beside 386", { [i386]: "a" }, { [i386]: "a", [amd]: "b" }, "incomparable", /for linux\/amd64/],
     [
@@ -98,6 +157,22 @@ describe("lookUp(), platform by platform", () => {
       { [amd]: "a", "linux/amd64/v3": "b" },
       "incomparable",
       /for linux\/amd64\/v3/,
+    ],
+    ["arm64 was lost beside arm/v7", { [arm]: "a", [amd]: "x" }, { [v7]: "c", [amd]: "x" }, "incomparable", /arm\/v7/],
+    ["amd64 was lost beside 386", { [i386]: "x", [amd]: "a" }, { [i386]: "x" }, "incomparable", /for linux\/386/],
+    ["one is spelled otherwise", { "linux/amd64/v1": "a", [arm]: "x" }, { [amd]: "new", [arm]: "x" }, "partial"],
+    [
+      "a build of Windows was lost",
+      { "windows/amd64/17763": "a", "windows/amd64/20348": "b" },
+      { "windows/amd64/20348": "b" },
+      "equivalent",
+    ],
+    [
+      "a later build of Windows was gained",
+      { "windows/amd64/20348": "b" },
+      { "windows/amd64/20348": "b", "windows/amd64/26100": "c" },
+      "incomparable",
+      /26100/,
     ],
     ["a lower one was gained", { [arm]: "a" }, { [arm]: "a", [v7]: "b" }, "equivalent"],
   ];
@@ -176,6 +251,10 @@ describe("lookUp(), platform by platform", () => {
     const was = elsewhere.put("was", indexFor(elsewhere, { [amd]: "a", [arm]: "b" }));
     assert.deepEqual(await meaningOf(t, stub, was), { kind: "absent" });
     assert.deepEqual(await meaningOf(t, stub, was, `${elsewhere.host}/app`), { kind: "equivalent" });
+    const busy = await serve(t, refusing(503));
+    assert.equal(((await meaningOf(t, stub, was, `${busy.host}/app`)) as { kind: string }).kind, "failed");
+    const closed = await serve(t, refusing(403));
+    assert.deepEqual(await meaningOf(t, stub, was, `${closed.host}/app`), { kind: "absent" });
     elsewhere.manifests.clear();
     assert.deepEqual(await meaningOf(t, stub, was, `${elsewhere.host}/app`), { kind: "absent" });
     // A name without a host may be anybody's.

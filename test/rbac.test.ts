@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { describe, it } from "node:test";
 import { YAML } from "zx";
+import { nodesRight } from "../lib/command/nodes.ts";
 import { rightsOf } from "../lib/command/rbac.ts";
 import { kinds } from "../lib/kubernetes/objects.ts";
 
@@ -10,10 +11,10 @@ interface Role {
   rules: { apiGroups: string[]; resources: string[]; verbs: string[] }[];
 }
 
-/** The rights of the Role in a manifest, as `verb group/resource`. */
-async function rightsIn(file: string): Promise<Set<string>> {
+/** The rights of the only role of this kind in a manifest, as `verb group/resource`. */
+async function rightsIn(file: string, ofKind = "Role"): Promise<Set<string>> {
   const documents = YAML.parseAllDocuments(await readFile(file, "utf8")).map((each) => each.toJSON() as Role);
-  const roles = documents.filter(({ kind }) => kind === "Role");
+  const roles = documents.filter(({ kind }) => kind === ofKind);
   assert.equal(roles.length, 1);
   const rights = (roles[0]?.rules ?? []).flatMap(({ apiGroups, resources, verbs }) => {
     return resources.flatMap((resource) => verbs.map((verb) => `${verb} ${apiGroups.join()}/${resource}`));
@@ -32,6 +33,17 @@ function rightsFor(wanted: (typeof kinds)[number][], isNamed = false): Set<strin
 describe("rightsOf()", () => {
   it("asks for all that deploy/base grants, and for nothing else", async () => {
     assert.deepEqual(rightsFor([...kinds]), await rightsIn("deploy/base/rbac.yaml"));
+  });
+
+  it("leaves out the right to know the nodes, which a component grants and no folder", async () => {
+    const { verb, group, resource } = nodesRight;
+    const right = `${verb} ${group}/${resource}`;
+    assert.deepEqual(await rightsIn("deploy/components/nodes/rbac.yaml", "ClusterRole"), new Set([right]));
+    assert(!rightsFor([...kinds]).has(right));
+    const files = (await readdir("deploy", { recursive: true })).filter((file) => file.endsWith(".yaml"));
+    for (const file of files.filter((name) => !name.startsWith("components/nodes/"))) {
+      assert.doesNotMatch(await readFile(`deploy/${file}`, "utf8"), /\bnodes\b/, file);
+    }
   });
 
   it("asks for the ReplicaSets of Deployments, and for the ControllerRevisions of the other kinds", () => {

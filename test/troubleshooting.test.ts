@@ -28,7 +28,6 @@ const helpText = help.kind === "text" ? help.text : "";
 const others = new Set([
   "… of … workloads looked at", // the progress of a run
   // Never printed: each comparison has a reason, `main` asks a registry whenever it judges, and `rbac` prints no verdict.
-  "it cannot be compared",
   "the registry was not asked",
   "no registry was asked",
 ]);

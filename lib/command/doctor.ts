@@ -9,6 +9,7 @@ import type { Visit } from "../registry/registry.ts";
 import { printable } from "../text.ts";
 import { type ContainerFinding, describeSubject, type Finding, type Subject } from "../verdicts.ts";
 import type { RunContext } from "./context.ts";
+import { nodesRight } from "./nodes.ts";
 import { type OptionalRight, rightsOf, toRoleScope } from "./rbac.ts";
 import { describeContainer, describeImage, describeWorkload } from "./report.ts";
 import { paint, type Terminal } from "./terminal.ts";
@@ -41,7 +42,7 @@ export async function gatherDiagnosis(
   findings: Finding[],
 ): Promise<Omit<Diagnosis, "notes" | "exitCode">> {
   const { cluster, registry } = run;
-  const wanted = rightsOf(toRoleScope(findings, run));
+  const wanted = [...rightsOf(toRoleScope(findings, run)), nodesRight];
   const rights = await Promise.all(wanted.map(async (right) => ({ right, isGranted: await cluster.mayI(right) })));
   const { visits, client } = registry;
   const { aheadMs } = cluster.clock;
@@ -98,7 +99,8 @@ function lineOf({ isWell, found }: Check, terminal: Terminal | undefined): strin
 function checkRight({ right, isGranted }: Diagnosis["rights"][number]): Check {
   const { verb, resource, name, namespace, isOptional } = right;
   const what = `${resource}${name === undefined ? "" : `/${name}`}`;
-  const found = `${verb} ${what} in ${namespace ?? "all namespaces"}`;
+  const where = resource === "nodes" ? "" : ` in ${namespace ?? "all namespaces"}`; // nodes are in no namespace
+  const found = `${verb} ${what}${where}`;
   if (isGranted) return { isWell: true, found };
   if (isOptional !== undefined) return { isWell: undefined, found: `${found}: not granted, ${isOptional}` };
   return {

@@ -20,9 +20,9 @@ export const untoldPlatform =
 /** Why two indexes cannot be compared. */
 export const noCommonPlatform = "the tag has no image for any platform of what runs";
 
-/** Why an index with a further platform cannot be compared. */
+/** Why an index that has gained or lost a platform cannot be compared. */
 export function describeGained(platform: string): string {
-  return `the tag has gained an image for ${platform}, which a node may take in place of what it runs`;
+  return `the tag has an image for ${platform} that a node may take in place of what it runs`;
 }
 
 const latestTimeMs = 8.64e15; // that a Date can hold
@@ -66,10 +66,8 @@ export const injected = "not in the pod template: what injects it decides about 
 export function describeBlocker(pod: Pod | undefined): string | undefined {
   if (pod?.unreadySinceMs === undefined) return undefined;
   const since = toTime(new Date(pod.unreadySinceMs));
-  return (
-    `pod ${pod.name} of an older template has not been ready since ${since} ` +
-    "and holds the rollout up: mend or delete it"
-  );
+  const holdsUp = `pod ${pod.name} of an older template has not been ready since ${since} and holds the rollout up`;
+  return `${holdsUp}: ${pod.isTerminating ? "it does not end, look at its node" : "mend or delete it"}`;
 }
 
 /** Why a container is not restarted for a digest again: the template has gone back to what it was before. */

@@ -2,7 +2,7 @@
  * What figwasp asks of a cluster: the reads, one change, and an Event. Each method is a verb of the Role in deploy/.
  */
 import type { V1Node, V1Secret, V1SelfSubjectAccessReview } from "@kubernetes/client-node";
-import { shareCall } from "../calls.ts";
+import { oneAtATime, shareCall } from "../calls.ts";
 import { HttpError, isHttpError, statusOf } from "../errors.ts";
 import type { Fetch } from "../http/transport.ts";
 import { type Call, type Clock, connectApi, type KubernetesList, listAll } from "./api.ts";
@@ -118,9 +118,10 @@ function workloadPath({ kind, namespace, name }: WorkloadName): string {
   return appsPath(namespace, `${kind}s/${name}`);
 }
 
-// The right is optional. Once it was refused, no other node is asked about.
+// The right is optional. Once it was refused, no other node is asked about, also if several wait for their turn.
 function nodePlatformReader(call: Call): Cluster["getNodePlatform"] {
   const platforms = new Map<string, Promise<string | undefined>>();
+  const lastCalls = new Map<string, Promise<unknown>>();
   let isRefused = false;
   const read = async (name: string) => {
     if (isRefused || name === "") return undefined;
@@ -134,7 +135,7 @@ function nodePlatformReader(call: Call): Cluster["getNodePlatform"] {
       return undefined;
     }
   };
-  return (name) => shareCall(platforms, name, () => read(name));
+  return (name) => shareCall(platforms, name, () => oneAtATime(lastCalls, "nodes", () => read(name)));
 }
 
 // figwasp v1's Role grants `list` instead of `get`. The list is limited to this one Secret by a field selector.

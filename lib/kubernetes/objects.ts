@@ -190,7 +190,7 @@ export function toWorkload(kind: Kind, object: AnyWorkload): Workload {
     isOnDelete: spec?.updateStrategy?.type === "OnDelete",
     replicas,
     partition,
-    obstacle: isObserved ? toObstacle(status) : undefined,
+    obstacle: toObstacle(status, isObserved),
     rollout: toRollout(kind, object, { isObserved, replicas, partition }),
     selector: toSelector(spec?.selector ?? {}),
     revision: (kind === "deployment" ? metadata?.annotations?.[revisionAnnotation] : status?.updateRevision) ?? "",
@@ -252,12 +252,18 @@ function toFailure(status: AnyWorkload["status"]): string | undefined {
 }
 
 // A Deployment tells why it can make no ReplicaSet, or its ReplicaSet no pod: a quota, or admission
-// (kubernetes.io, "Deployments", "Failed Deployment").
-function toObstacle(status: AnyWorkload["status"]): string | undefined {
-  const failure = toFailure(status);
-  const messages = (status?.conditions ?? []).flatMap(({ type, reason, status: is, message = "" }) => {
-    const isObstacle = (type === "ReplicaFailure" && is === "True") || reason === "ReplicaSetCreateError";
-    return isObstacle ? [message] : [];
+// (kubernetes.io, "Deployments", "Failed Deployment"). Without a ReplicaSet, the newest template is not observed.
+function toObstacle(status: AnyWorkload["status"], isObserved: boolean): string | undefined {
+  const failure = isObserved ? toFailure(status) : undefined;
+  const conditions = status?.conditions ?? [];
+  // A rollout that a quota slows down goes on all the same, or runs into its deadline.
+  const isMoving = conditions.some(({ type, status: is, reason }) => {
+    return type === "Progressing" && is === "True" && reason !== "NewReplicaSetAvailable";
+  });
+  const isSlow = isMoving && (status?.updatedReplicas ?? 0) > 0;
+  const messages = conditions.flatMap(({ type, reason, status: is, message = "" }) => {
+    const isOfPods = isObserved && !isSlow && type === "ReplicaFailure" && is === "True";
+    return isOfPods || reason === "ReplicaSetCreateError" ? [message] : [];
   });
   const all = [...(failure === undefined ? [] : [failure]), ...messages];
   return all.length > 0 ? all.join("; ") : undefined;
@@ -302,7 +308,10 @@ export function sortRevisions(revisions: (Revision & { ownerUid: string })[], ow
 export function toPod({ metadata, spec, status }: V1Pod): Pod {
   const containers = [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])];
   const statuses = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
-  const unready = status?.conditions?.find(({ type, status: is }) => type === "Ready" && is === "False");
+  // A pod without a node has no kubelet that would say whether it is ready.
+  const unready = status?.conditions?.find(
+    ({ type, status: is }) => /^(?:Ready|PodScheduled)$/.test(type) && is === "False",
+  );
   return {
     name: metadata?.name ?? "",
     createdAtMs: toMs(metadata?.creationTimestamp),

@@ -51,15 +51,27 @@ function toImage({ digest, platform }: Pick<Image, "digest" | "platform">, sourc
 const lastingRefusals = new Set([404, 410, 412, 451]);
 
 /** Reads of what runs, where a lasting refusal says that it is gone. It is read from the repository that is asked about
- *  or, if that does not have it, from the one that the node names, if that answers. */
+ *  or, if that does not have it, from the one that the node names. That one may be anybody's, so that its refusals say
+ *  nothing; that it does not answer is an error. */
 export function sourceOfOld(asked: Source, named: Source | undefined): Source {
+  const readNamed = (digest: Digest) => named?.manifest(digest).catch(ignoreStranger);
+  let isNamed = false; // an index is where its images are
   return {
     manifest: async (digest) => {
-      const found = await asked.manifest(digest).catch(ignoreRefusal);
-      return found ?? named?.manifest(digest).catch(() => undefined);
+      const found = isNamed ? undefined : await asked.manifest(digest).catch(ignoreRefusal);
+      if (found || !named) return found;
+      const other = await readNamed(digest);
+      isNamed ||= other !== undefined;
+      return other;
     },
-    config: (digest) => asked.config(digest).catch((error: unknown) => named?.config(digest) ?? Promise.reject(error)),
+    config: (digest) => (isNamed && named ? named : asked).config(digest),
   };
+}
+
+// What is answered for good.
+function ignoreStranger(error: unknown): undefined {
+  const status = statusOf(error) ?? 0;
+  if (status < 400 || status === 429 || status >= 500) throw error;
 }
 
 function ignoreRefusal(error: unknown): undefined {

@@ -86,12 +86,15 @@ function hasDigest(value: unknown): value is { digest: Digest; platform?: unknow
 
 /** `linux/arm64`, of the fields that an index or a config has for it; empty if there are none. */
 export function toPlatform(platform: unknown): string {
-  const { os, architecture, variant } = isObject(platform) ? platform : {};
-  const parts = [os, architecture, variant].filter((part) => typeof part === "string" && part !== "");
-  // Builders write these two platforms in two ways (containerd, platforms.Normalize).
+  const { os, architecture, variant, "os.version": version } = isObject(platform) ? platform : {};
+  // Of Windows the build counts (containerd/platforms, "windowsMatchComparer"), not the monthly revision after it.
+  const build = os === "windows" ? /^10\.0\.\d+/.exec(String(version))?.[0] : undefined;
+  const parts = [os, architecture, variant, build].filter((part) => typeof part === "string" && part !== "");
+  // Builders write these platforms in two ways (containerd, platforms.Normalize).
   return parts
     .join("/")
     .replace(/\/arm64\/v8$/, "/arm64")
+    .replace(/\/amd64\/v1$/, "/amd64")
     .replace(/\/arm$/, "/arm/v7");
 }
 

@@ -103,7 +103,7 @@ const cluster: Cluster = {
     const config = Buffer.from(JSON.stringify({ auths: { "ghcr.io": { username: "acme", password: "a password" } } }));
     return { type: "kubernetes.io/dockerconfigjson", isOlderForm: false, config };
   },
-  mayI: async ({ verb, name }) => verb !== "patch" || name !== "db",
+  mayI: async ({ verb, resource, name }) => resource !== "nodes" && (verb !== "patch" || name !== "db"),
   recordEvent: async () => {},
   readRevisions: async () => [],
   getNodePlatform: async () => undefined,
