@@ -231,6 +231,7 @@ async function settle(shop: Shop, kind: WorkloadKind, template: V1PodTemplateSpe
   await shop.rollOut(kind);
   await eventually(async () => {
     const pods = await assertOneRevision(shop);
+    assert(pods.every(({ metadata }) => metadata?.deletionTimestamp === undefined));
     assert(pods.every(({ status }) => status?.containerStatuses?.every(({ ready }) => ready)));
   });
 }
