@@ -17,17 +17,25 @@ Feature: Tell new content from a new name for the old
       Given the tag "multi" with a multi-platform image that says "v1"
       And a Deployment of that image
       And a multi-platform image is pushed under the same tag, of which only another platform's says "v2"
-      When figwasp runs
+      When figwasp runs as a Job
       Then figwasp succeeds and says "restarted, outdated: echo"
       And there has been one rollout
       And another run of figwasp starts no rollout
+
+    Scenario: Only another platform's image changed, and figwasp may know the platforms of the nodes
+      Given the tag "multi" with a multi-platform image that says "v1"
+      And a Deployment of that image
+      And a multi-platform image is pushed under the same tag, of which only another platform's says "v2"
+      When figwasp runs
+      Then figwasp succeeds and says "current, nothing to do"
+      And there has been no rollout
 
     Scenario: A node goes on knowing its image by the older index
       Given the tag "multi" with a multi-platform image that says "v1"
       And a Deployment of that image
       And only another platform's image is changed under the same tag, so that the nodes go on by the older index
-      When figwasp runs
-      And figwasp runs again when that has rolled out
+      When figwasp runs as a Job
+      And figwasp runs as a Job again when that has rolled out
       Then figwasp succeeds and says "the nodes may know one by either name"
       And there has been one rollout
 

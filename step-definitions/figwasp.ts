@@ -17,6 +17,11 @@ When("figwasp runs again when that has rolled out", async function (this: Figwas
   await this.run();
 });
 
+When("figwasp runs as a Job again when that has rolled out", async function (this: FigwaspWorld) {
+  await this.rolledOut();
+  await this.runJob();
+});
+
 When("figwasp runs {int} times", async function (this: FigwaspWorld, times: number) {
   for (let time = 1; time <= times; time++) {
     await this.run();
