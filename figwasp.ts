@@ -30,13 +30,13 @@ import { type PlatformsOf, platformsOfNodes } from "./lib/command/nodes.ts";
 import * as reasons from "./lib/command/reasons.ts";
 import { describeCrash, reportLines } from "./lib/command/report.ts";
 import { type Selection, selectWorkloads } from "./lib/command/select.ts";
-import { imagesAskedAbout, isWaitedFor, settleRestarts } from "./lib/command/settle.ts";
+import { imagesAskedAbout, isWaitedFor, maxWorkloadsAtOnce, settleRestarts } from "./lib/command/settle.ts";
 import { containersOf, readWords } from "./lib/command/words.ts";
 import type { Keyring } from "./lib/credentials/keyring.ts";
 import { ConfigError, ignoreIfGone, statusOf } from "./lib/errors.ts";
 import { connectCluster } from "./lib/kubernetes/cluster.ts";
-import { nameOf, type FieldManager, type Pod, type PodContainer } from "./lib/kubernetes/objects.ts";
-import type { Revision, Workload } from "./lib/kubernetes/objects.ts";
+import { managersBeside, nameOf } from "./lib/kubernetes/objects.ts";
+import type { FieldManager, Pod, PodContainer, Revision, Workload } from "./lib/kubernetes/objects.ts";
 import type { OwnedObjects } from "./lib/kubernetes/owned-objects.ts";
 import { hasImage, type Image, isAlone, noneIfUnreadable, readConfigs, readImages } from "./lib/registry/images.ts";
 import { sharesImage, type Source, sourceOfOld, withPlatforms } from "./lib/registry/images.ts";
@@ -184,7 +184,8 @@ export type Lookup =
 // Two digests can stand for the same images: an index and the manifest of one of its platforms, or two indexes that
 // differ only in attestations. Two images are the same if their manifests or their configs have the same digest, since
 // a config names the layers and the platform. Only the node knows which platform it runs, so every platform of what
-// runs counts that the tag has, too. A platform that the tag has lost does not: no node can get anything else.
+// runs counts that the tag has, too. A platform that the tag has lost does not: no node of it can get anything else,
+// unless it can run the image of another one.
 
 /** What a running digest is, compared with what the tag has:
  *  - same: the tag's own digest, the digest of one of its images, or the config of one;
@@ -338,7 +339,8 @@ export interface ContainerFacts {
 type ContainerInPod = { pod: string; pullPolicy: string; running: Running; asked?: Asked };
 
 /** The verdict of a container, from all pods that count and have started it. The first rule that applies decides:
- *  1. skipped: not looked at; the template pins a digest; or no pod would pull again because no pull policy is Always;
+ *  1. skipped: not looked at; the template pins a digest; or a fresh pod would not pull, as the youngest tells by its
+ *     pull policy;
  *  2. outdated: a pod runs other content, whatever is unknown about other pods;
  *  3. failed: the registry did not answer about the tag, or about a running digest;
  *  4. unknown: a pod does not tell what it runs, that cannot be compared, or no pod has the container;
@@ -453,8 +455,8 @@ export interface WorkloadFacts {
 }
 
 /** The verdict of a workload. The first rule that applies decides; in brackets the exit code.
- *   1. skipped [0]: paused, by Kubernetes or by its owner's label, or its update strategy is OnDelete;
- *   2. waiting [0]: its controller has not seen the newest template;
+ *   1. skipped [0]: being deleted; paused, by Kubernetes or by its owner's label; its update strategy is OnDelete;
+ *   2. waiting [0]: its controller has not seen the newest template; failed [1]: since it can make no ReplicaSet;
  *   3. skipped [0]: no pod is wanted, or a partition keeps all pods of a StatefulSet from being replaced;
  *   4. failed [1]: no pod of the newest template has started, and its controller says what it cannot do, or a pod of an
  *      older template that has not been ready for ten minutes holds a StatefulSet or DaemonSet up. waiting [0]: without
@@ -700,8 +702,6 @@ export async function main(argv: readonly string[], env: Env, outside: Outside):
   }
 }
 
-const maxWorkloadsAtOnce = 4;
-
 /** Judges and restarts what is selected, and gives the findings in the order of selection. With --wait it then waits
  *  for the rollouts: only after every workload has been restarted, so that one slow rollout does not delay another
  *  restart. */
@@ -785,7 +785,7 @@ async function judgeOne(run: RunContext, workload: Workload): Promise<Finding> {
     now: run.now(),
     retryIntervalMs: config.retryIntervalMs,
     template,
-    managers: workload.templateManagers.filter(({ name }) => name !== config.fieldManager),
+    managers: managersBeside(config.fieldManager, workload),
     revisions: revisions.map((revision) => Object.assign(marksOf(revision.templateAnnotations), revision)),
   });
   return { subject, verdict, containers: hasStarted(pods) ? containers : [], pullSecrets, ...history };

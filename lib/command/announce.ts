@@ -11,6 +11,7 @@ import { describeSubject, type Finding } from "../verdicts.ts";
 import type { RunContext } from "./context.ts";
 import { hintsFor } from "./gitops.ts";
 import { toEvent } from "./report.ts";
+import { containersAnnotation } from "./words.ts";
 
 /** Tells of a workload that was judged and, if need be, restarted. Resolves to the finding with the releases of the new
  *  images. */
@@ -47,8 +48,6 @@ async function recordEvent({ cluster, notes, now }: RunContext, { uid }: Workloa
     if (!isExpected) notes.add(`Cannot write an Event of ${describeSubject(finding.subject)}: ${messageOf(error)}`);
   }
 }
-
-const containersAnnotation = "figwasp/containers";
 
 /** Notes that an undo of a Deployment has taken its owner's word along, which the ReplicaSet that was left still has. */
 export function noteLostWords({ notes }: RunContext, workload: Workload, { replicaSets }: OwnedObjects): void {

@@ -4,7 +4,7 @@
  */
 import { mapConcurrently } from "../calls.ts";
 import { statusOf } from "../errors.ts";
-import type { Workload } from "../kubernetes/objects.ts";
+import { managersBeside, type Workload } from "../kubernetes/objects.ts";
 import { messageOf } from "../text.ts";
 import { type ContainerVerdict, describeReason, describeSubject, type Finding, type Restarted } from "../verdicts.ts";
 import { announce } from "./announce.ts";
@@ -20,7 +20,8 @@ export interface SettleOptions {
   logged: (finding: Finding) => Finding;
 }
 
-const workloadsAtOnce = 4;
+/** How many workloads are dealt with at the same time. */
+export const maxWorkloadsAtOnce = 4;
 const rolloutPollMs = 500; // longer if more rollouts are waited for
 
 /** Whether a finding is logged only when its rollout has been followed. */
@@ -36,7 +37,7 @@ export async function settleRestarts(
   { judge, logged }: SettleOptions,
 ): Promise<Finding[]> {
   const waitedFor = findings.filter((finding) => isWaitedFor(run, finding));
-  const pollMs = rolloutPollMs * Math.max(1, waitedFor.length / workloadsAtOnce);
+  const pollMs = rolloutPollMs * Math.max(1, waitedFor.length / maxWorkloadsAtOnce);
   const follow = async (finding: Finding) => {
     if (!isWaitedFor(run, finding)) return finding;
     const judgeAfter = (workload: Workload) => judgeAfterRollout(run, workload, { restarted: finding, judge });
@@ -44,7 +45,7 @@ export async function settleRestarts(
   };
   const followed = await Promise.all(findings.map(follow));
   if (followed.some(wasMade)) await run.settle();
-  return mapConcurrently(followed, workloadsAtOnce, async (finding) => {
+  return mapConcurrently(followed, maxWorkloadsAtOnce, async (finding) => {
     const takenBack = wasMade(finding) ? await lookAgain(run, finding) : undefined;
     return takenBack ? logged(takenBack) : finding;
   });
@@ -99,8 +100,7 @@ async function lookAgain(run: RunContext, finding: Restarted): Promise<Finding |
     if (workload.resourceVersion === made.previousVersion) return undefined; // a read that is behind the PATCH
     const { note } = readMarks(workload.templateAnnotations, run.config.restartAnnotation);
     if (note && Date.parse(note.at) >= Date.parse(at)) return undefined;
-    const managers = workload.templateManagers.filter(({ name }) => name !== run.config.fieldManager);
-    const reason = describeTakenBackAtOnce({ outdated, at }, managers);
+    const reason = describeTakenBackAtOnce({ outdated, at }, managersBeside(run.config.fieldManager, workload));
     return await announce(run, workload, { ...finding, verdict: { kind: "taken back", reason } });
   } catch (error) {
     const isGone = statusOf(error) === 404;

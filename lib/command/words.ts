@@ -5,6 +5,10 @@ import type { Pod, Workload } from "../kubernetes/objects.ts";
 import { quote } from "../text.ts";
 import { injected, unnamed } from "./reasons.ts";
 
+const pausedLabel = "figwasp/paused";
+/** Names the containers that are looked at. */
+export const containersAnnotation = "figwasp/containers";
+
 /** What the words are read from. The keys of both records begin with `figwasp/`. */
 export type OwnedWorkload = Pick<Workload, "containers" | "isDeleted" | "ownLabels" | "ownAnnotations">;
 
@@ -21,16 +25,16 @@ export interface OwnerWords {
  *  workload that is being deleted, nothing is read. */
 export function readWords({ isDeleted, ownLabels, ownAnnotations, containers }: OwnedWorkload): OwnerWords {
   if (isDeleted) return { isPaused: false, containers: undefined };
-  if (ownAnnotations["figwasp/paused"] !== undefined) {
+  if (ownAnnotations[pausedLabel] !== undefined) {
     throw new Error("it has an annotation figwasp/paused, and a label of that name is needed");
   }
-  if (ownLabels["figwasp/containers"] !== undefined) {
+  if (ownLabels[containersAnnotation] !== undefined) {
     throw new Error("it has a label figwasp/containers, and an annotation of that name is needed");
   }
   // A label, since an undo of a Deployment takes away the annotations that were added since, and leaves labels.
-  if (readPaused(ownLabels["figwasp/paused"])) return { isPaused: true, containers: undefined };
+  if (readPaused(ownLabels[pausedLabel])) return { isPaused: true, containers: undefined };
   const names = containers.map(({ name }) => name);
-  return { isPaused: false, containers: readNames(ownAnnotations["figwasp/containers"], names) };
+  return { isPaused: false, containers: readNames(ownAnnotations[containersAnnotation], names) };
 }
 
 function readPaused(word = "false"): boolean {

@@ -2,7 +2,7 @@
  * Events of the core API, which `kubectl describe` shows under the workload that they are about.
  */
 import { createHash } from "node:crypto";
-import { cutBytes } from "../text.ts";
+import { cutBytes, toTime } from "../text.ts";
 import type { Kind, WorkloadName } from "./objects.ts";
 
 /** An Event as the API takes it. */
@@ -39,7 +39,7 @@ export function newEvent(
   }: Pick<WorkloadEvent, "reason" | "type" | "message"> & { identity: string; at: Date },
 ): WorkloadEvent {
   const suffix = createHash("sha256").update(`${uid} ${identity}`).digest("hex").slice(0, 16);
-  const timestamp = `${at.toISOString().slice(0, 19)}Z`;
+  const timestamp = toTime(at);
   return {
     metadata: { name: `${name.slice(0, 200)}.figwasp-${suffix}`, namespace },
     involvedObject: { apiVersion: "apps/v1", kind: kindNames[kind], namespace, name, uid },

@@ -72,6 +72,11 @@ export interface FieldManager {
   atMs: number;
 }
 
+/** Who else than this one has written the pod template, the latest first. */
+export function managersBeside(fieldManager: string, { templateManagers }: Workload): FieldManager[] {
+  return templateManagers.filter(({ name }) => name !== fieldManager);
+}
+
 /** How far the newest template is, by the rules of `kubectl rollout status`. */
 export interface Rollout {
   isComplete: boolean;

@@ -4,7 +4,7 @@
  */
 import { statusOf } from "../errors.ts";
 import { parseObject } from "../text.ts";
-import { type Digest, type Manifest, toPlatform, UnreadableManifest } from "./manifest.ts";
+import { type Digest, imagesIn, type Manifest, toPlatform, UnreadableManifest } from "./manifest.ts";
 
 /** One image. What is read is read once. */
 export interface Image {
@@ -25,13 +25,10 @@ export interface Source {
   config: (digest: Digest) => Promise<Buffer>;
 }
 
-/** The images of a digest, without attestations, which are statements about images and never run; undefined if it is not
- *  there. Throws what the source throws. */
+/** The images of a digest, without attestations; undefined if it is not there. Throws what the source throws. */
 export async function readImages(digest: Digest, source: Source): Promise<Image[] | undefined> {
   const manifest = await source.manifest(digest);
-  if (!manifest) return undefined;
-  if (manifest.config !== undefined) return [toImage({ digest, platform: "" }, source)];
-  return manifest.children.filter(({ isAttestation }) => !isAttestation).map((child) => toImage(child, source));
+  return manifest && imagesIn(manifest).map((image) => toImage(image, source));
 }
 
 function toImage({ digest, platform }: Pick<Image, "digest" | "platform">, source: Source): Image {
@@ -54,13 +51,12 @@ const lastingRefusals = new Set([404, 410, 412, 451]);
  *  or, if that does not have it, from the one that the node names. That one may be anybody's, so that its refusals say
  *  nothing; that it does not answer is an error. */
 export function sourceOfOld(asked: Source, named: Source | undefined): Source {
-  const readNamed = (digest: Digest) => named?.manifest(digest).catch(ignoreStranger);
   let isNamed = false; // an index is where its images are
   return {
     manifest: async (digest) => {
       const found = isNamed ? undefined : await asked.manifest(digest).catch(ignoreRefusal);
       if (found || !named) return found;
-      const other = await readNamed(digest);
+      const other = await named.manifest(digest).catch(ignoreStranger);
       isNamed ||= other !== undefined;
       return other;
     },

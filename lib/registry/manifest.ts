@@ -75,6 +75,13 @@ export function parseManifest(digest: Digest, body: Buffer): Manifest {
   };
 }
 
+/** The images of a manifest: its own, or those of an index but for attestations, which are statements about images and
+ *  never run. */
+export function imagesIn({ digest, config, children }: Manifest): Pick<Child, "digest" | "platform">[] {
+  if (config !== undefined) return [{ digest, platform: "" }];
+  return children.filter(({ isAttestation }) => !isAttestation);
+}
+
 function toChild({ digest, platform }: { digest: Digest; platform?: unknown }): Child {
   const name = toPlatform(platform);
   return { digest, platform: name, isAttestation: name === "unknown/unknown" };

@@ -3,7 +3,8 @@
  * beside the digests, and nothing is decided by it.
  */
 import { isObject, parseObject, printable } from "../text.ts";
-import type { Digest, Manifest } from "./manifest.ts";
+import type { Source } from "./images.ts";
+import { type Digest, imagesIn } from "./manifest.ts";
 
 /** One field at least, each in the owner's own words, on one line and cut. */
 export interface Release {
@@ -11,12 +12,6 @@ export interface Release {
   version?: string;
   /** Of the sources, such as a commit: `3f2c1ab`. */
   revision?: string;
-}
-
-/** What is read of the repository that has the image. */
-export interface Source {
-  manifest: (digest: Digest) => Promise<Manifest | undefined>;
-  config: (digest: Digest) => Promise<Buffer>;
 }
 
 /** Finds it where it is nearest to the tag, and there alone:
@@ -29,7 +24,7 @@ export async function findRelease(digest: Digest, source: Source): Promise<Relea
   const manifest = await source.manifest(digest);
   if (!manifest) return undefined;
   const told = readRelease(manifest.annotations);
-  const first = firstImageOf(manifest);
+  const [first] = imagesIn(manifest);
   if (told || !first) return told;
 
   const image = await source.manifest(first.digest);
@@ -38,10 +33,6 @@ export async function findRelease(digest: Digest, source: Source): Promise<Relea
 
   const { config } = parseObject(await source.config(image.config)) ?? {};
   return readRelease(isObject(config) ? config["Labels"] : undefined);
-}
-
-function firstImageOf({ digest, children, config }: Manifest): { digest: Digest } | undefined {
-  return config === undefined ? children.find(({ isAttestation }) => !isAttestation) : { digest };
 }
 
 // Annotations and labels have the same keys.
