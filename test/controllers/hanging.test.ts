@@ -13,12 +13,16 @@ const waiting = "waiting, no pod of the current revision has started";
 const deadline = "failed, it has exceeded its progress deadline";
 const tenMinutesMs = 600_000;
 
-/** Waits until the Deployment's controller has set a condition. */
+/** Waits until the Deployment's controller has set a condition, and has not taken it back by the next second: with a
+ *  deadline of one second it may set it before it counts the new pod, which is progress again. */
 async function conditionOf(shop: Shop, wanted: string, reason: string): Promise<void> {
-  await eventually(async () => {
+  const isSet = async () => {
     const conditions = (await shop.read("deployment")).status?.conditions ?? [];
     assert.equal(conditions.find(({ type }) => type === wanted)?.reason, reason);
-  });
+  };
+  await eventually(isSet);
+  await nextSecond();
+  await eventually(isSet);
 }
 
 /** Waits until a quota counts what is there. */
@@ -97,6 +101,7 @@ describe("a Deployment's rollout that hangs", { concurrency: true }, () => {
     await makeImpatient(shop);
     shop.nodes.bad.add(moved);
     await restart(shop);
+    await eventually(async () => assert((await shop.running()).includes(moved)));
     await conditionOf(shop, "Progressing", "ProgressDeadlineExceeded");
     assert.equal(await failureOf(shop), deadline);
 
